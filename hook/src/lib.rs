@@ -1,0 +1,1 @@
+//! The companion hook: how two sessions can listen on the same port.

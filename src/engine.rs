@@ -1,0 +1,87 @@
+//! The line itself: what happens to this packet?
+
+use crate::session::SessionId;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// What the divert knows of a packet beyond its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// Seen from this host.
+    pub direction: Direction,
+    /// It travels between two sockets of this host.
+    pub loopback: bool,
+    /// The index of the interface it leaves by or came in by, 0 if unknown.
+    pub interface: u32,
+    /// What stands in its transport checksum.
+    pub checksum: Checksum,
+    /// What outlived the engine about its flow.
+    pub begun: Begun,
+    /// How long it has been held already; zero the first time.
+    pub held: Duration,
+}
+
+/// Which way a packet goes, seen from this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// A socket of this host sent it.
+    Out,
+    /// A socket of this host is to get it.
+    In,
+}
+
+/// What stands in a packet's transport checksum field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checksum {
+    /// The real checksum: corrected incrementally (RFC 1624).
+    Real,
+    /// The sum of the pseudo-header only, and the rest is filled in after us.
+    Partial,
+    /// Nothing to build on, and nobody fills it in after us: computed in full.
+    Absent,
+}
+
+/// What outlived a restart of the engine about a packet's flow (on Linux the
+/// conntrack mark). The engine's own table always wins over it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begun {
+    /// Nothing is known: the flow may be new.
+    Unknown,
+    /// The flow has been translated from its first packet on.
+    Translated,
+}
+
+/// The addresses of this host and who holds them. Replaced whole when a session
+/// comes or goes, which bumps the engine's epoch.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Host {
+    /// The index of the pool's NIC.
+    pub interface: u32,
+    /// The host addresses on the pool's NIC, the preferred one first.
+    pub addresses: Vec<IpAddr>,
+    /// Every session that is logged on, with or without a lease.
+    pub sessions: HashMap<SessionId, Addresses>,
+    /// Who holds a virtual address.
+    pub holders: HashMap<IpAddr, SessionId>,
+    /// The whole pool: first and last of each range.
+    pub pool: Vec<(IpAddr, IpAddr)>,
+}
+
+/// What one session was leased.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Addresses {
+    /// Its virtual IPv4 address.
+    pub ipv4: Option<std::net::Ipv4Addr>,
+    /// Its virtual IPv6 address.
+    pub ipv6: Option<std::net::Ipv6Addr>,
+}
+
+/// A packet as a divert shows it to the engine.
+#[derive(Debug)]
+pub struct Diverted<'a> {
+    /// The whole packet, from its IP header on; changed in place.
+    pub bytes: &'a mut [u8],
+    /// What is known of it beyond its bytes.
+    pub facts: Facts,
+}

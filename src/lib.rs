@@ -1,0 +1,16 @@
+//! sessionip gives every login session on a multi-user host an IP address of
+//! its own, by diverting packets.
+//!
+//! The line is `divert -> engine { classify -> flow -> translate } -> inject`.
+//! Everything else feeds tables that this line reads, or only looks at them.
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("sessionip builds for Linux only so far; Windows is the next platform");
+
+pub mod config;
+pub mod divert;
+pub mod engine;
+pub mod owner;
+pub mod packet;
+pub mod session;
+pub mod verdict;

@@ -1,0 +1,77 @@
+//! Whose socket is this?
+//!
+//! The engine asks through [`Sockets`]; the platform answers from the kernel.
+
+use crate::packet::{Endpoint, Protocol};
+use crate::session::SessionId;
+use std::sync::Arc;
+
+/// Who a socket belongs to. The session is that of the socket's cgroup
+/// (Windows: of its creator) and never changes; the program is the last one
+/// that bound or connected it, else its creator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// `None`: no session; a service, the console, the kernel.
+    pub session: Option<SessionId>,
+    /// The process, 0 where nobody knows it any more.
+    pub pid: u32,
+    /// The program it runs.
+    pub program: Arc<Program>,
+    /// It descends from a listed program (`virtual-ip.children`).
+    pub child_of_listed: bool,
+}
+
+/// An executable file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Program {
+    /// Its full path; only its file name where the path is not known any more;
+    /// empty where nothing is.
+    pub path: String,
+    /// The file itself, where the platform tells files apart by number:
+    /// (device, inode) as the kernel has them. `(0, 0)`: not known.
+    pub file: (u32, u64),
+}
+
+impl Program {
+    /// The file name alone.
+    pub fn name(&self) -> &str {
+        self.path.rsplit(['/', '\\']).next().unwrap_or_default()
+    }
+}
+
+/// A socket that takes packets sent to some endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receiver {
+    /// Where it is bound.
+    pub bound: Bound,
+    /// Whose it is.
+    pub owner: Owner,
+}
+
+/// How a receiving socket is bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bound {
+    /// To exactly the address that was asked for.
+    Address,
+    /// To the wildcard, `0.0.0.0` or dual-stack `[::]`.
+    Wildcard,
+}
+
+/// The sockets of this host, as the packet line may ask for them: exact
+/// look-ups, in a microsecond, never a scan. Both methods take `&mut self`
+/// because an implementation may keep a buffer or a cache.
+pub trait Sockets {
+    /// Who owns the socket that sends from `local` to `remote`; a socket closed
+    /// a moment ago still counts. `None`: nobody knows (yet).
+    fn owner(&mut self, protocol: Protocol, local: Endpoint, remote: Endpoint) -> Option<Owner>;
+
+    /// The socket that would take a packet from `remote` to `local`: a connected
+    /// one before a listening one, an exact address before the wildcard, as the
+    /// kernel chooses. `None`: there is none.
+    fn receiver(
+        &mut self,
+        protocol: Protocol,
+        local: Endpoint,
+        remote: Endpoint,
+    ) -> Option<Receiver>;
+}
