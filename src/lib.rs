@@ -7,6 +7,7 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("sessionip builds for Linux only so far; Windows is the next platform");
 
+pub mod cli;
 pub mod config;
 pub mod divert;
 pub mod engine;

@@ -1,12 +1,33 @@
 //! What is true: a [`Config`] cannot be wrong.
+//!
+//! A text becomes a TOML tree ([`tree`] takes out what does not fit), then what
+//! was typed ([`mod@file`]), then what is true ([`check`] and [`value`]). All
+//! problems of a text are found at once, and each is a [`Finding`]. What depends
+//! on the machine, and not on the text alone, is [`machine`]'s.
+
+mod check;
+pub mod file;
+mod finding;
+pub mod machine;
+mod tree;
+mod value;
+
+pub use finding::{Finding, Severity};
+pub use value::Refused;
 
 use crate::packet::Protocol;
+use machine::AdapterView;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+use thiserror::Error;
+use toml::de::DeTable;
 
-/// The configuration of this version. What is typed is [`file`](self)'s.
+/// The configuration of this version. What is typed is [`mod@file`]'s.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// Leases live here.
@@ -25,6 +46,106 @@ pub struct Config {
     pub isolation: Isolation,
     /// `[metrics] listen`; `None`: off.
     pub metrics: Option<SocketAddr>,
+}
+
+/// Why there is no [`Config`].
+#[derive(Debug, Error)]
+pub enum LoadError {
+    /// The file cannot be read.
+    #[error("cannot read {}{}", path.display(), advice(.source))]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The file is wrong; each finding draws itself.
+    #[error("{}", Drawn(.0))]
+    Wrong(Vec<Finding>),
+}
+
+impl Config {
+    /// Reads `text`; `name` is what findings call it. With the configuration
+    /// come its warnings, without it all findings.
+    pub fn parse(name: &str, text: &str) -> Result<(Self, Vec<Finding>), Vec<Finding>> {
+        let (file, root, mut findings) = file::read(text);
+        let config = file.and_then(|file| check::config(&file, &mut findings));
+        finding::place(name, text, &root, &mut findings);
+        match config {
+            Some(config) => Ok((config, findings)),
+            None => Err(findings),
+        }
+    }
+
+    /// Reads the file at `path`, whatever machine it is for. With the
+    /// configuration come its warnings.
+    pub fn load(path: &Path) -> Result<(Self, Vec<Finding>), LoadError> {
+        Self::parse(&path.to_string_lossy(), &read(path)?).map_err(LoadError::Wrong)
+    }
+
+    /// Reads the file at `path` for the machine that has these `adapters`. What
+    /// such a machine cannot do is as severe as `severity` says: `run` refuses
+    /// it, `check-config`, which may look at another machine's file, only warns.
+    pub fn load_for(
+        path: &Path,
+        adapters: &[AdapterView],
+        severity: Severity,
+    ) -> Result<(Self, Vec<Finding>), LoadError> {
+        let (name, text) = (path.to_string_lossy(), read(path)?);
+        let (config, mut findings) = Self::parse(&name, &text).map_err(LoadError::Wrong)?;
+        for mut finding in machine::findings(&config, adapters) {
+            finding.severity = severity;
+            findings.push(finding);
+        }
+        findings.extend(machine::absent_programs(&config, |program| program.exists()));
+        let (root, _) = DeTable::parse_recoverable(&text);
+        finding::place(&name, &text, root.get_ref(), &mut findings);
+        if finding::any_error(&findings) {
+            return Err(LoadError::Wrong(findings));
+        }
+        Ok((config, findings))
+    }
+
+    /// The control socket of the daemon whose file is at `path`, though the file
+    /// be wrong elsewhere: that daemon runs by what it read before.
+    ///
+    /// # Errors
+    /// The file cannot be read, or does not say.
+    pub fn control_of(path: &Path) -> Result<PathBuf, LoadError> {
+        let text = read(path)?;
+        let findings = match Self::parse(&path.to_string_lossy(), &text) {
+            Ok((config, _)) => return Ok(config.control),
+            Err(findings) => findings,
+        };
+        let (root, _) = DeTable::parse_recoverable(&text);
+        match root.get_ref().get("control").map(|control| control.get_ref().as_str()) {
+            Some(Some(control)) => Ok(control.into()),
+            Some(None) => Err(LoadError::Wrong(findings)),
+            None => Ok(file::File::default().control.into()),
+        }
+    }
+}
+
+/// What helps where there is no file.
+fn advice(error: &std::io::Error) -> &'static str {
+    if error.kind() == std::io::ErrorKind::NotFound {
+        " (write one with at least pool.ranges, or name another with --config)"
+    } else {
+        ""
+    }
+}
+
+fn read(path: &Path) -> Result<String, LoadError> {
+    std::fs::read_to_string(path).map_err(|source| LoadError::Read { path: path.into(), source })
+}
+
+/// Findings as `check-config` prints them, one drawing below the other.
+struct Drawn<'f>(&'f [Finding]);
+
+impl fmt::Display for Drawn<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|finding| writeln!(f, "{finding}"))
+    }
 }
 
 /// The addresses to give.
@@ -69,11 +190,12 @@ pub enum ProgramPattern {
 }
 
 /// What a listed program of a session without a lease may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum WhenExhausted {
     /// Leave from the host address.
     HostAddress,
-    /// Nothing.
+    /// Nothing: it stays off the network.
     Block,
 }
 
@@ -101,7 +223,8 @@ pub struct Divert {
 }
 
 /// What happens to a packet whose owner stays unknown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum UnknownOwner {
     /// It goes on unchanged.
     Pass,

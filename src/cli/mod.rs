@@ -1,0 +1,3 @@
+//! What can be typed?
+
+pub mod check_config;
