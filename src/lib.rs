@@ -14,4 +14,5 @@ pub mod engine;
 pub mod owner;
 pub mod packet;
 pub mod session;
+pub mod translate;
 pub mod verdict;
