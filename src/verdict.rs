@@ -129,8 +129,13 @@ impl Default for Reasons {
 impl Reasons {
     /// One more of `reason`.
     pub fn count(&mut self, reason: Reason) {
+        self.add(reason, 1);
+    }
+
+    /// So many more of `reason`.
+    pub fn add(&mut self, reason: Reason, more: u64) {
         if let Some(count) = self.0.get_mut(reason as usize) {
-            *count += 1;
+            *count += more;
         }
     }
 

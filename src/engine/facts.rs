@@ -1,8 +1,8 @@
-//! The line itself: what happens to this packet?
+//! What does the engine have to be told?
 
 use crate::session::SessionId;
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 /// What the divert knows of a packet beyond its bytes.
@@ -60,6 +60,8 @@ pub struct Host {
     pub interface: u32,
     /// The host addresses on the pool's NIC, the preferred one first.
     pub addresses: Vec<IpAddr>,
+    /// The directed broadcast addresses of its subnets.
+    pub broadcast: Vec<IpAddr>,
     /// Every session that is logged on, with or without a lease.
     pub sessions: HashMap<SessionId, Addresses>,
     /// Who holds a virtual address.
@@ -68,13 +70,49 @@ pub struct Host {
     pub pool: Vec<(IpAddr, IpAddr)>,
 }
 
+impl Host {
+    /// Is this an address of the pool, leased or not?
+    pub fn in_pool(&self, address: IpAddr) -> bool {
+        let family = address.is_ipv4();
+        let holds = |(first, last): &(IpAddr, IpAddr)| {
+            first.is_ipv4() == family && (*first..=*last).contains(&address)
+        };
+        self.pool.iter().any(holds)
+    }
+
+    /// Is this a host address of the pool's NIC?
+    pub fn is_host_address(&self, address: IpAddr) -> bool {
+        self.addresses.contains(&address)
+    }
+
+    /// The host addresses of the same IP version as `address`.
+    pub fn host_addresses_like(&self, address: IpAddr) -> impl Iterator<Item = IpAddr> {
+        self.addresses.iter().copied().filter(move |host| host.is_ipv4() == address.is_ipv4())
+    }
+
+    /// The session that holds this virtual address and is logged on.
+    pub fn holder(&self, address: IpAddr) -> Option<SessionId> {
+        self.holders.get(&address).copied().filter(|session| self.sessions.contains_key(session))
+    }
+}
+
 /// What one session was leased.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Addresses {
     /// Its virtual IPv4 address.
-    pub ipv4: Option<std::net::Ipv4Addr>,
+    pub ipv4: Option<Ipv4Addr>,
     /// Its virtual IPv6 address.
-    pub ipv6: Option<std::net::Ipv6Addr>,
+    pub ipv6: Option<Ipv6Addr>,
+}
+
+impl Addresses {
+    /// The virtual address of the same IP version as `address`.
+    pub fn like(&self, address: IpAddr) -> Option<IpAddr> {
+        match address {
+            IpAddr::V4(_) => self.ipv4.map(IpAddr::V4),
+            IpAddr::V6(_) => self.ipv6.map(IpAddr::V6),
+        }
+    }
 }
 
 /// A packet as a divert shows it to the engine.

@@ -1,0 +1,194 @@
+//! What is to be done with a packet of a conversation that nobody has met yet?
+//!
+//! DESIGN.md's table, row by row: what is left alone whatever its owner here,
+//! what goes out in [`outward`], what comes in in [`inward`]. Pure: it asks the
+//! tables it is given, and changes none of them.
+
+mod inward;
+mod outward;
+
+use crate::engine::{Begun, Facts, Host};
+use crate::flow::{Begin, Face, FlowTable, Key, Pair};
+use crate::owner::{Bound, Owner, Receiver, Sockets};
+use crate::packet::{Endpoint, Protocol, TcpFlags};
+use crate::policy::Policy;
+use crate::session::SessionId;
+use crate::verdict::Reason;
+use std::net::IpAddr;
+
+/// A packet of TCP or UDP, seen from this host.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Conversation {
+    pub(crate) protocol: Protocol,
+    pub(crate) pair: Pair,
+    pub(crate) tcp: TcpFlags,
+}
+
+impl Conversation {
+    /// It may be the first packet of its conversation.
+    fn opens(&self) -> bool {
+        self.protocol == Protocol::Udp || self.tcp.syn && !self.tcp.ack
+    }
+
+    /// It may have no socket: a reset, or the kernel's own answer in the name
+    /// of a socket that is not there yet or not any more.
+    fn may_be_sockless(&self) -> bool {
+        !self.opens() || self.tcp.rst
+    }
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub(crate) enum Decision {
+    /// A flow begins, and its packets go on as it says.
+    Begin(Begin),
+    /// It goes on as it is, and nothing is recorded: its next packet will be
+    /// seen in the same light.
+    Pass(Reason),
+    /// It goes nowhere.
+    Drop(Reason),
+    /// Its owner may be known in a moment.
+    Hold,
+    /// Nobody can say whose it is.
+    Unowned,
+    /// No port is left for it on the wire.
+    NoPort,
+}
+
+/// What may be asked about a packet.
+pub(crate) struct Question<'a, S> {
+    pub(crate) host: &'a Host,
+    pub(crate) policy: &'a Policy,
+    pub(crate) flows: &'a FlowTable,
+    pub(crate) sockets: &'a mut S,
+    pub(crate) facts: &'a Facts,
+}
+
+impl<S: Sockets> Question<'_, S> {
+    /// A packet that leaves a socket of this host: the X rows, then the O rows.
+    pub(crate) fn leaving(&mut self, packet: &Conversation) -> Decision {
+        self.left_alone(packet).unwrap_or_else(|| self.outward(packet))
+    }
+
+    /// A packet that a socket of this host is to get: the X rows, then the I rows.
+    pub(crate) fn arriving(&mut self, packet: &Conversation) -> Decision {
+        self.left_alone(packet).unwrap_or_else(|| self.inward(packet))
+    }
+
+    /// X4, and what never leaves the loopback addresses.
+    fn left_alone(&self, packet: &Conversation) -> Option<Decision> {
+        let Pair { local, remote } = packet.pair;
+        if is_for_many(self.host, local.address)
+            || is_for_many(self.host, remote.address)
+            || is_link_local(local.address)
+            || is_link_local(remote.address)
+            || packet.protocol == Protocol::Udp && DHCP.contains(&local.port)
+        {
+            return Some(Decision::Pass(Reason::Excluded));
+        }
+        if self.policy.excludes(packet.protocol, local.port) {
+            return Some(self.unchanged(packet, Reason::Excluded, None));
+        }
+        // The place of O3, O4 and O6: without the session loopback, localhost is
+        // left to the hook (O4) and to the host.
+        let loops = local.address.is_loopback() || remote.address.is_loopback();
+        loops.then_some(Decision::Pass(Reason::HostLocal))
+    }
+
+    /// It has been translated from its first packet on, which is long gone.
+    fn is_rebuilt(&self, packet: &Conversation) -> bool {
+        self.facts.begun == Begun::Translated && !packet.tcp.syn
+    }
+
+    /// X6: nobody knows the owner yet.
+    fn ownerless(&self, packet: &Conversation) -> Decision {
+        if packet.may_be_sockless() {
+            Decision::Pass(Reason::UnknownOwner)
+        } else if self.facts.held < self.policy.hold {
+            Decision::Hold
+        } else {
+            Decision::Unowned
+        }
+    }
+
+    /// A flow that goes on as it came, to its end.
+    pub(crate) fn unchanged(
+        &self,
+        packet: &Conversation,
+        reason: Reason,
+        owner: Option<Owner>,
+    ) -> Decision {
+        Decision::Begin(self.begin(packet, packet.pair, packet.pair, reason, owner))
+    }
+
+    fn begin(
+        &self,
+        packet: &Conversation,
+        inside: Pair,
+        outside: Pair,
+        reason: Reason,
+        owner: Option<Owner>,
+    ) -> Begin {
+        let address = outside.local.address;
+        let session = match self.host.in_pool(address) {
+            true => self.host.holder(address),
+            false => owner.as_ref().and_then(|owner| owner.session),
+        };
+        let rebuilt = !packet.opens();
+        Begin {
+            protocol: packet.protocol,
+            inside,
+            outside,
+            reason,
+            owner,
+            session,
+            opened_here: false,
+            rebuilt,
+        }
+    }
+
+    /// The socket bound to exactly `local` that would take a packet from `remote`.
+    fn bound(&mut self, protocol: Protocol, local: Endpoint, remote: Endpoint) -> Option<Receiver> {
+        let receiver = self.sockets.receiver(protocol, local, remote)?;
+        (receiver.bound == Bound::Address).then_some(receiver)
+    }
+
+    /// As [`bound`](Self::bound), where it is of that session.
+    fn bound_by(
+        &mut self,
+        session: SessionId,
+        protocol: Protocol,
+        local: Endpoint,
+        remote: Endpoint,
+    ) -> Option<Receiver> {
+        let receiver = self.bound(protocol, local, remote)?;
+        (receiver.owner.session == Some(session)).then_some(receiver)
+    }
+
+    fn is_known(&self, face: Face, protocol: Protocol, pair: &Pair) -> bool {
+        self.flows.find(&Key::new(face, protocol, pair)).is_some()
+    }
+}
+
+/// DHCP talks before there are addresses (RFC 2131, section 4.1; RFC 8415,
+/// section 7.2): clients and servers, IPv4 and IPv6.
+const DHCP: [u16; 4] = [67, 68, 546, 547];
+
+/// Multicast, broadcast, or nobody at all.
+pub(crate) fn is_for_many(host: &Host, address: IpAddr) -> bool {
+    let limited = match address {
+        IpAddr::V4(address) => address.is_broadcast(),
+        IpAddr::V6(_) => false,
+    };
+    limited
+        || address.is_multicast()
+        || address.is_unspecified()
+        || host.broadcast.contains(&address)
+}
+
+fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    }
+}

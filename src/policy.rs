@@ -1,0 +1,209 @@
+//! Which programs are on the list, and what happens where nothing is certain?
+
+use crate::config::{Config, Isolation, ProgramPattern, UnknownOwner, WhenExhausted};
+use crate::owner::{Owner, Program};
+use crate::packet::Protocol;
+use std::collections::HashSet;
+use std::path::Path;
+use std::time::Duration;
+
+/// What the packet line asks of the configuration, ready to be looked up.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Policy {
+    enabled: bool,
+    programs: Patterns,
+    except: Patterns,
+    children: bool,
+    exclude_ports: Vec<(Protocol, u16)>,
+    pub(crate) when_exhausted: WhenExhausted,
+    pub(crate) unknown_owner: UnknownOwner,
+    pub(crate) hold: Duration,
+    pub(crate) isolation: Isolation,
+}
+
+/// What the program list says of a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listing {
+    /// It is virtualised.
+    Listed,
+    /// It is not on the list.
+    NotListed,
+    /// It is excepted, whatever else the list says.
+    Excepted,
+}
+
+impl Policy {
+    /// Takes what `config` says. `file_of` names the file that stands at a
+    /// listed path now, as (device, inode), so that a program is known however
+    /// its path was written when it was started.
+    pub fn compile(config: &Config, file_of: impl Fn(&Path) -> Option<(u32, u64)>) -> Self {
+        let listed = &config.virtual_ip;
+        Self {
+            enabled: listed.enabled,
+            programs: Patterns::compile(&listed.programs, &file_of),
+            except: Patterns::compile(&listed.except, &file_of),
+            children: listed.children,
+            exclude_ports: config.divert.exclude_ports.clone(),
+            when_exhausted: listed.when_exhausted,
+            unknown_owner: config.divert.unknown_owner,
+            hold: config.divert.hold,
+            isolation: config.isolation,
+        }
+    }
+
+    /// Is this owner's program listed? An exception wins over everything, a
+    /// listed ancestor over not being listed. Off, the list is empty.
+    pub fn program(&self, owner: &Owner) -> Listing {
+        if !self.enabled {
+            Listing::NotListed
+        } else if self.except.has(&owner.program) {
+            Listing::Excepted
+        } else if self.programs.has(&owner.program) || self.children && owner.child_of_listed {
+            Listing::Listed
+        } else {
+            Listing::NotListed
+        }
+    }
+
+    /// `virtual-ip.enabled`.
+    pub(crate) fn is_enabled(&self) -> bool {
+        self.enabled
+    }
+
+    /// Is this local port left alone?
+    pub(crate) fn excludes(&self, protocol: Protocol, port: u16) -> bool {
+        self.exclude_ports.contains(&(protocol, port))
+    }
+}
+
+/// Program patterns, each kind where it is found at once.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Patterns {
+    all: bool,
+    files: HashSet<(u32, u64)>,
+    paths: HashSet<String>,
+    names: HashSet<String>,
+}
+
+impl Patterns {
+    fn compile(
+        patterns: &[ProgramPattern],
+        file_of: &impl Fn(&Path) -> Option<(u32, u64)>,
+    ) -> Self {
+        let mut compiled = Self::default();
+        for pattern in patterns {
+            match pattern {
+                ProgramPattern::All => compiled.all = true,
+                ProgramPattern::Path(path) => {
+                    compiled.files.extend(file_of(path).filter(|file| *file != UNKNOWN_FILE));
+                    compiled.paths.insert(path.to_string_lossy().into_owned());
+                }
+                ProgramPattern::Name(name) => {
+                    compiled.names.insert(name.clone());
+                }
+            }
+        }
+        compiled
+    }
+
+    fn has(&self, program: &Program) -> bool {
+        self.all
+            || self.files.contains(&program.file)
+            || self.paths.contains(&program.path)
+            || self.names.contains(program.name())
+    }
+}
+
+/// A [`Program::file`] that says nothing.
+const UNKNOWN_FILE: (u32, u64) = (0, 0);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::SessionId;
+    use std::sync::Arc;
+
+    fn patterns(list: &[ProgramPattern]) -> Patterns {
+        Patterns::compile(list, &|path: &Path| {
+            (path == Path::new("/usr/bin/python3")).then_some((8, 42))
+        })
+    }
+
+    fn policy(programs: &[ProgramPattern], except: &[ProgramPattern]) -> Policy {
+        Policy {
+            enabled: true,
+            programs: patterns(programs),
+            except: patterns(except),
+            children: false,
+            exclude_ports: vec![(Protocol::Tcp, 3389)],
+            when_exhausted: WhenExhausted::HostAddress,
+            unknown_owner: UnknownOwner::Pass,
+            hold: Duration::ZERO,
+            isolation: Isolation { listeners: true, loopback: true, sources: true },
+        }
+    }
+
+    fn owner(path: &str, file: (u32, u64)) -> Owner {
+        let program = Arc::new(Program { path: path.to_owned(), file });
+        Owner { session: Some(SessionId(1)), pid: 7, program, child_of_listed: false }
+    }
+
+    fn path(path: &str) -> ProgramPattern {
+        ProgramPattern::Path(path.into())
+    }
+
+    fn name(name: &str) -> ProgramPattern {
+        ProgramPattern::Name(name.to_owned())
+    }
+
+    #[test]
+    fn each_kind_of_pattern() {
+        let policy = policy(&[path("/usr/bin/python3"), path("/opt/crm"), name("iperf3")], &[]);
+        for (program, file, listing) in [
+            ("/usr/bin/python3.11", (8, 42), Listing::Listed), // the same file by another name
+            ("/usr/bin/python3", (8, 43), Listing::Listed),    // another file in its place
+            ("/usr/bin/python3.11", (9, 42), Listing::NotListed),
+            ("/opt/crm", (0, 0), Listing::Listed),
+            ("/home/ana/crm", (0, 0), Listing::NotListed),
+            ("/home/ana/iperf3", (1, 1), Listing::Listed),
+            ("iperf3", (0, 0), Listing::Listed),
+            ("iperf3.old", (0, 0), Listing::NotListed),
+            ("", (0, 0), Listing::NotListed),
+        ] {
+            assert_eq!(policy.program(&owner(program, file)), listing, "{program} {file:?}");
+        }
+    }
+
+    #[test]
+    fn an_exception_wins() {
+        let policy = policy(&[ProgramPattern::All, name("sshd")], &[name("sshd")]);
+        assert_eq!(policy.program(&owner("/usr/sbin/sshd", (1, 2))), Listing::Excepted);
+        assert_eq!(policy.program(&owner("/usr/bin/ssh", (1, 3))), Listing::Listed);
+    }
+
+    #[test]
+    fn children_count_where_they_are_to() {
+        let mut policy = policy(&[name("crm")], &[name("sshd")]);
+        let child = |path| Owner { child_of_listed: true, ..owner(path, (0, 0)) };
+        assert_eq!(policy.program(&child("/bin/helper")), Listing::NotListed);
+        policy.children = true;
+        assert_eq!(policy.program(&child("/bin/helper")), Listing::Listed);
+        assert_eq!(policy.program(&child("/usr/sbin/sshd")), Listing::Excepted);
+        assert_eq!(policy.program(&owner("/bin/helper", (0, 0))), Listing::NotListed);
+    }
+
+    #[test]
+    fn off_lists_nothing() {
+        let mut policy = policy(&[ProgramPattern::All], &[name("sshd")]);
+        policy.enabled = false;
+        assert_eq!(policy.program(&owner("/usr/bin/ssh", (1, 3))), Listing::NotListed);
+        assert_eq!(policy.program(&owner("/usr/sbin/sshd", (1, 3))), Listing::NotListed);
+    }
+
+    #[test]
+    fn ports_are_excluded_by_protocol() {
+        let policy = policy(&[], &[]);
+        assert!(policy.excludes(Protocol::Tcp, 3389));
+        assert!(!policy.excludes(Protocol::Udp, 3389));
+    }
+}
