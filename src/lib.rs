@@ -7,12 +7,14 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("sessionip builds for Linux only so far; Windows is the next platform");
 
+pub mod address;
 pub mod classify;
 pub mod cli;
 pub mod config;
 pub mod divert;
 pub mod engine;
 pub mod flow;
+pub mod lease;
 pub mod owner;
 pub mod packet;
 pub mod policy;
