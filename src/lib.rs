@@ -10,6 +10,7 @@ compile_error!("sessionip builds for Linux only so far; Windows is the next plat
 pub mod address;
 pub mod classify;
 pub mod cli;
+pub mod companion;
 pub mod config;
 pub mod divert;
 pub mod engine;

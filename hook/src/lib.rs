@@ -1,1 +1,23 @@
 //! The companion hook: how two sessions can listen on the same port.
+//!
+//! On Linux this is an eBPF object, compiled from `bpf/` when the crate is
+//! built, and the layout of the maps through which the daemon talks to it.
+
+#[cfg(target_os = "linux")]
+pub mod layout;
+
+/// The eBPF object: an ELF file with BTF, CO-RE relocations and maps.
+#[cfg(target_os = "linux")]
+pub static OBJECT: &[u8] = &ALIGNED.0;
+
+/// Changes whenever the layout of the maps does.
+#[cfg(target_os = "linux")]
+pub const LAYOUT: &str = env!("SESSIONIP_HOOK_LAYOUT");
+
+/// ELF is read in place, which takes the alignment of its widest field.
+#[cfg(target_os = "linux")]
+#[repr(align(8))]
+struct Aligned<T: ?Sized>(T);
+
+#[cfg(target_os = "linux")]
+static ALIGNED: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/hook.bpf.o")));

@@ -1,0 +1,44 @@
+/* Who descends from a listed program? Attached only with `children = true`.
+ *
+ * DESCENDANTS has the processes that run, have run, or descend from one that
+ * ran a listed program: the mark is set at exec, copied at fork, and goes with
+ * the last thread.
+ */
+#pragma once
+
+#include "who.h"
+
+SEC("tp_btf/sched_process_fork") int process_fork(__u64 *ctx)
+{
+	struct task_struct *parent = (void *)ctx[0];
+	struct task_struct *child = (void *)ctx[1];
+	__u32 from = parent->tgid, to = child->tgid, one = 1;
+	if (from != to && bpf_map_lookup_elem(&DESCENDANTS, &from))
+		bpf_map_update_elem(&DESCENDANTS, &to, &one, BPF_ANY);
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exec") int process_exec(__u64 *ctx)
+{
+	const struct config *c = config();
+	if (!c)
+		return 0;
+	struct matched m = match_program(c);
+	if (!(m.flags & LISTED) || (m.flags & EXCEPTED))
+		return 0;
+	struct task_struct *task = (void *)ctx[0];
+	__u32 pid = task->tgid, one = 1;
+	bpf_map_update_elem(&DESCENDANTS, &pid, &one, BPF_ANY);
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exit") int process_exit(__u64 *ctx)
+{
+	struct task_struct *task = (void *)ctx[0];
+	struct signal_struct *process = task->signal;
+	if (process && process->live.counter > 0)
+		return 0;
+	__u32 pid = task->tgid;
+	bpf_map_delete_elem(&DESCENDANTS, &pid);
+	return 0;
+}

@@ -1,0 +1,169 @@
+/* What the kernel side and the daemon share: src/layout.rs mirrors this file.
+ *
+ * The pin directory is named after a digest of this file, so maps outlive a
+ * daemon only as long as both sides agree on them.
+ */
+#pragma once
+
+#include "kernel.h"
+
+/* An IPv6 address, or an IPv4 one as ::ffff:a.b.c.d; network order. */
+struct address {
+	__be32 word[4];
+};
+
+/* A session that is logged on. Zero: it has no such address. */
+struct session {
+	__u32 id;
+	__be32 ipv4;
+	struct address ipv6;
+	struct address private6; /* never routed: gives V6ONLY listeners a place */
+};
+
+/* An executable file as the kernel tells files apart. */
+struct file_id {
+	__u64 inode;
+	__u32 device;
+	__u32 zero;
+};
+
+/* The last component of an executable's path, padded with zeroes. */
+struct file_name {
+	char bytes[64];
+};
+
+enum { LISTED = 1, EXCEPTED = 2 };
+
+/* What the lists say of a program; `id` is how EXCLUDED knows it. */
+struct program {
+	__u32 id;
+	__u32 flags;
+};
+
+/* A bind that is left alone. `program` 0: whatever the program. */
+struct exclusion {
+	__u32 program;
+	__u16 port;
+	__u16 protocol;
+};
+
+enum {
+	ENABLED = 1,     /* binds are moved, targets are redirected */
+	ALL_LISTED = 2,  /* the program list has "*" */
+	ALL_EXCEPTED = 4,/* so has the list of exceptions */
+	BY_FILE = 8,     /* PROGRAMS_BY_FILE has entries */
+	BY_NAME = 16,    /* PROGRAMS_BY_NAME has entries */
+	CHILDREN = 32,   /* descendants of a listed program count as listed */
+	SOURCES = 64,    /* [isolation] sources */
+	LISTENERS = 128, /* [isolation] listeners */
+};
+
+struct config {
+	__u64 netns; /* cookie of the daemon's network namespace */
+	__u64 lists; /* digest of the lists that DESCENDANTS was filled by */
+	__u32 flags;
+	__u32 zero;
+};
+
+enum { POOL_NIC = 1 };
+
+enum { DESCENDS = 1 };
+
+struct owner {
+	__u32 pid;
+	__u32 uid;
+	__u64 cgroup;
+	__u32 session; /* 0: none was known when the socket was made */
+	__u32 flags;
+	struct file_id file;
+};
+
+/* Why a socket is not bound where its program asked. */
+struct moved {
+	struct address asked;
+	struct address given;
+	__u32 session;
+	__u16 port;
+	__u16 protocol;
+};
+
+/* A UDP socket that is gone, while packets of it may still be on their way. */
+struct closed {
+	__u64 at; /* CLOCK_MONOTONIC, ns */
+	__u64 cookie;
+	struct owner owner;
+	struct address local;
+	struct address remote;
+	__u16 local_port;
+	__u16 remote_port;
+	__u16 protocol;
+	__u16 family;
+};
+
+/* On a socket bound to an address of its own session. */
+struct bound {
+	__u32 session;
+	__u32 moved;
+};
+
+/* On a socket that was led to its own session's server: by `given` and `port`
+ * answers are recognised, and shown as from `asked`. */
+enum { REDIRECTS = 8 };
+struct redirect {
+	struct address asked;
+	struct address given;
+	__be16 port;
+	__u16 used;
+};
+struct redirects {
+	struct redirect last[REDIRECTS];
+	__u32 next;
+};
+
+/* Keys of the pool are prefixes. */
+struct prefix {
+	__u32 length;
+	struct address address;
+};
+
+enum {
+	MOVED_BINDS,
+	REFUSED_BINDS,
+	REDIRECTED,
+	FOREIGN_SOURCE,
+	FOREIGN_LISTENER,
+	LOST_EVENTS,
+	COUNTERS_LENGTH,
+};
+
+#define MAP(name, kind, key_type, value_type, entries, map_flags_) \
+	struct { \
+		__uint(type, kind); \
+		__type(key, key_type); \
+		__type(value, value_type); \
+		__uint(max_entries, entries); \
+		__uint(map_flags, map_flags_); \
+		__uint(pinning, PIN_BY_NAME); \
+	} name SEC(".maps")
+
+MAP(CONFIG, BPF_MAP_TYPE_ARRAY, __u32, struct config, 1, 0);
+MAP(SESSIONS, BPF_MAP_TYPE_HASH, __u64, struct session, 8192, 0);
+MAP(HOLDERS, BPF_MAP_TYPE_HASH, struct address, __u32, 16384, 0);
+MAP(HOST, BPF_MAP_TYPE_HASH, struct address, __u32, 4096, 0);
+MAP(POOL, BPF_MAP_TYPE_LPM_TRIE, struct prefix, __u32, 4096, BPF_F_NO_PREALLOC);
+MAP(PROGRAMS_BY_FILE, BPF_MAP_TYPE_HASH, struct file_id, struct program, 4096, 0);
+MAP(PROGRAMS_BY_NAME, BPF_MAP_TYPE_HASH, struct file_name, struct program, 4096, 0);
+MAP(EXCLUDED, BPF_MAP_TYPE_HASH, struct exclusion, __u32, 4096, 0);
+MAP(DESCENDANTS, BPF_MAP_TYPE_HASH, __u32, __u32, 65536, 0);
+MAP(OWNERS, BPF_MAP_TYPE_LRU_HASH, __u64, struct owner, 131072, 0);
+MAP(NAMES_OF, BPF_MAP_TYPE_LRU_HASH, struct file_id, struct file_name, 8192, 0);
+MAP(MOVED, BPF_MAP_TYPE_HASH, __u64, struct moved, 65536, BPF_F_NO_PREALLOC);
+MAP(COUNTERS, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, __u64, COUNTERS_LENGTH, 0);
+MAP(BOUND, BPF_MAP_TYPE_SK_STORAGE, int, struct bound, 0, BPF_F_NO_PREALLOC);
+MAP(REDIRECTED_TO, BPF_MAP_TYPE_SK_STORAGE, int, struct redirects, 0, BPF_F_NO_PREALLOC);
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 20);
+	__uint(pinning, PIN_BY_NAME);
+} CLOSED SEC(".maps");

@@ -1,0 +1,346 @@
+/* Where does a connect or sendto go? Rows O2, O4 and O7 of DESIGN.md. */
+#pragma once
+
+#include "bind.h"
+
+INLINE bool is_loopback4(__be32 ipv4)
+{
+	/* Linux takes 0.0.0.0 as destination for 127.0.0.1. */
+	return !ipv4 || (ipv4 & htonl(0xff000000)) == htonl(0x7f000000);
+}
+
+INLINE bool is_loopback(const struct address *a)
+{
+	if (is_mapped(a))
+		return is_loopback4(a->word[3]);
+	/* :: as destination is ::1. */
+	return !(a->word[0] | a->word[1] | a->word[2]) &&
+	       (!a->word[3] || a->word[3] == htonl(1));
+}
+
+/* The socket bound to exactly this endpoint; the look-up also finds wildcard
+ * ones. To be released. */
+INLINE struct bpf_sock *socket_at(struct bpf_sock_addr *ctx, const struct address *at,
+				  __be16 port)
+{
+	struct bpf_sock_tuple tuple = {};
+	__u32 size;
+	if (is_mapped(at)) {
+		tuple.ipv4.daddr = at->word[3];
+		tuple.ipv4.dport = port;
+		size = sizeof tuple.ipv4;
+	} else {
+		memcpy(tuple.ipv6.daddr, at->word, sizeof tuple.ipv6.daddr);
+		tuple.ipv6.dport = port;
+		size = sizeof tuple.ipv6;
+	}
+	struct bpf_sock *sk =
+		ctx->protocol == IPPROTO_TCP ?
+			bpf_sk_lookup_tcp(ctx, &tuple, size, BPF_F_CURRENT_NETNS, 0) :
+			bpf_sk_lookup_udp(ctx, &tuple, size, BPF_F_CURRENT_NETNS, 0);
+	if (!sk)
+		return 0;
+	bool exact;
+	if (is_mapped(at)) {
+		exact = sk->src_ip4 == at->word[3];
+	} else {
+		struct address found = { { sk->src_ip6[0], sk->src_ip6[1], sk->src_ip6[2],
+					   sk->src_ip6[3] } };
+		exact = same(&found, at);
+	}
+	if (exact)
+		return sk;
+	bpf_sk_release(sk);
+	return 0;
+}
+
+/* Does the session have a socket there (`moved`: one that the hook moved)? */
+INLINE bool session_at(struct bpf_sock_addr *ctx, const struct address *at, __be16 port,
+		       const struct session *s, bool moved)
+{
+	if (unset(at))
+		return false;
+	struct bpf_sock *sk = socket_at(ctx, at, port);
+	if (!sk)
+		return false;
+	struct bound *mark = bpf_sk_storage_get(&BOUND, sk, 0, 0);
+	bool own = mark && mark->session == s->id && (!moved || mark->moved);
+	bpf_sk_release(sk);
+	return own;
+}
+
+INLINE bool anybody_at(struct bpf_sock_addr *ctx, const struct address *at, __be16 port)
+{
+	struct bpf_sock *sk = socket_at(ctx, at, port);
+	if (!sk)
+		return false;
+	bpf_sk_release(sk);
+	return true;
+}
+
+/* What the target becomes, and which source goes with it; unset: unchanged. */
+struct route {
+	struct address target;
+	struct address source;
+};
+
+INLINE struct route both(const struct address *a)
+{
+	return (struct route){ *a, *a };
+}
+
+/* O4: localhost stays what it was before the listener was moved to V. `ipv4`:
+ * the socket can speak IPv4. A listener on exactly 127.0.0.53 and the like
+ * goes before a wildcard one, as in the kernel; 127.0.0.1 is the session's. */
+INLINE struct route from_loopback(struct bpf_sock_addr *ctx, const struct address *asked,
+				  __be16 port, const struct session *s, bool ipv4)
+{
+	struct route none = {};
+	if (is_mapped(asked)) {
+		if (asked->word[3] && asked->word[3] != htonl(0x7f000001) &&
+		    anybody_at(ctx, asked, port))
+			return none;
+	} else {
+		if (session_at(ctx, &s->ipv6, port, s, true))
+			return both(&s->ipv6);
+		if (session_at(ctx, &s->private6, port, s, true))
+			return both(&s->private6);
+	}
+	struct address v = mapped(s->ipv4);
+	if (ipv4 && s->ipv4 && session_at(ctx, &v, port, s, true))
+		return both(&v);
+	return none;
+}
+
+INLINE struct route route(struct bpf_sock_addr *ctx, const struct address *asked, __be16 port,
+			  const struct session *s, bool ipv4)
+{
+	struct route to = {};
+	if (is_loopback(asked))
+		return from_loopback(ctx, asked, port, s, ipv4);
+	struct address own = {};
+	if (!is_mapped(asked))
+		own = s->ipv6;
+	else if (s->ipv4)
+		own = mapped(s->ipv4);
+	if (unset(&own))
+		return to;
+	/* O2 */
+	if (bpf_map_lookup_elem(&HOST, asked)) {
+		if (session_at(ctx, &own, port, s, false))
+			to = both(&own);
+		return to;
+	}
+	/* O7 */
+	if (bpf_map_lookup_elem(&HOLDERS, asked))
+		to.source = own;
+	return to;
+}
+
+/* Keeps what was asked, for recvmsg and getpeername. One answer per endpoint:
+ * a socket that asks for both 127.0.0.1:p and V:p is shown the last it asked
+ * for, and the oldest of more than REDIRECTS endpoints is shown as V. */
+INLINE void remember(struct bpf_sock_addr *ctx, const struct address *asked,
+		     const struct address *given, __be16 port)
+{
+	struct redirects *notes =
+		bpf_sk_storage_get(&REDIRECTED_TO, ctx->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!notes)
+		return;
+	struct redirect note = { *asked, *given, port, 1 };
+	for (int i = 0; i < REDIRECTS; i++) {
+		struct redirect *r = &notes->last[i];
+		if (r->used && r->port == port && same(&r->given, given)) {
+			r->asked = *asked;
+			return;
+		}
+	}
+	__u32 next = notes->next % REDIRECTS;
+	notes->last[next] = note;
+	notes->next = next + 1;
+}
+
+/* The redirect that an answer from this endpoint belongs to. */
+INLINE struct redirect *redirect_to(struct bpf_sock_addr *ctx, const struct address *from,
+				    __be16 port)
+{
+	struct redirects *notes = bpf_sk_storage_get(&REDIRECTED_TO, ctx->sk, 0, 0);
+	if (!notes)
+		return 0;
+	for (int i = 0; i < REDIRECTS; i++) {
+		struct redirect *r = &notes->last[i];
+		if (r->used && r->port == port && same(&r->given, from))
+			return r;
+	}
+	return 0;
+}
+
+/* The program now asks for the endpoint itself. */
+INLINE void forget(struct bpf_sock_addr *ctx, const struct address *given, __be16 port)
+{
+	struct redirect *r = redirect_to(ctx, given, port);
+	if (r)
+		r->used = 0;
+}
+
+/* Decides for one call, and keeps account of it. */
+INLINE struct route decide_route(struct bpf_sock_addr *ctx, const struct config *c,
+				 const struct address *asked, bool ipv4)
+{
+	struct route to = {};
+	__be16 port = ctx->user_port;
+	if (!(c->flags & ENABLED) || !port ||
+	    (ctx->protocol != IPPROTO_TCP && ctx->protocol != IPPROTO_UDP))
+		return to;
+	struct session *s = session_of_caller();
+	if (!s)
+		return to;
+	to = route(ctx, asked, port, s, ipv4);
+	if (!unset(&to.target)) {
+		remember(ctx, asked, &to.target, port);
+		count(REDIRECTED);
+	} else {
+		forget(ctx, asked, port);
+	}
+	return to;
+}
+
+/* The source goes by bind, with a port chosen at connect as usual. If that
+ * fails the kernel chooses: nothing is lost but the source's name. */
+SEC("cgroup/connect4") int connect4(struct bpf_sock_addr *ctx)
+{
+	const struct config *c = config_in(bpf_get_netns_cookie(ctx));
+	if (!c)
+		return ALLOW;
+	takes_over(ctx, c);
+	struct address asked = mapped(ctx->user_ip4);
+	struct route to = decide_route(ctx, c, &asked, true);
+	if (!unset(&to.source) && ctx->sk->src_ip4 == 0) {
+		struct {
+			__u16 family;
+			__be16 port;
+			__be32 address;
+			__u64 zero;
+		} source = { AF_INET, 0, to.source.word[3], 0 };
+		bpf_bind(ctx, &source, sizeof source);
+	}
+	if (!unset(&to.target))
+		ctx->user_ip4 = to.target.word[3];
+	return ALLOW;
+}
+
+SEC("cgroup/connect6") int connect6(struct bpf_sock_addr *ctx)
+{
+	const struct config *c = config_in(bpf_get_netns_cookie(ctx));
+	if (!c)
+		return ALLOW;
+	takes_over(ctx, c);
+	struct address asked = { { ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2],
+				   ctx->user_ip6[3] } };
+	struct route to = decide_route(ctx, c, &asked, !is_v6only(socket_of(ctx)));
+	struct bpf_sock *sk = ctx->sk;
+	if (!unset(&to.source) &&
+	    !(sk->src_ip6[0] | sk->src_ip6[1] | sk->src_ip6[2] | sk->src_ip6[3])) {
+		struct {
+			__u16 family;
+			__be16 port;
+			__u32 flow;
+			struct address address;
+			__u32 scope;
+		} source = { AF_INET6, 0, 0, to.source, 0 };
+		bpf_bind(ctx, &source, sizeof source);
+	}
+	if (!unset(&to.target)) {
+		ctx->user_ip6[0] = to.target.word[0];
+		ctx->user_ip6[1] = to.target.word[1];
+		ctx->user_ip6[2] = to.target.word[2];
+		ctx->user_ip6[3] = to.target.word[3];
+	}
+	return ALLOW;
+}
+
+/* Also for IPv4-mapped targets of AF_INET6 sockets. */
+SEC("cgroup/sendmsg4") int sendmsg4(struct bpf_sock_addr *ctx)
+{
+	const struct config *c = config_in(bpf_get_netns_cookie(ctx));
+	if (!c)
+		return ALLOW;
+	struct address asked = mapped(ctx->user_ip4);
+	struct route to = decide_route(ctx, c, &asked, true);
+	if (!unset(&to.source) && ctx->msg_src_ip4 == 0)
+		ctx->msg_src_ip4 = to.source.word[3];
+	if (!unset(&to.target))
+		ctx->user_ip4 = to.target.word[3];
+	return ALLOW;
+}
+
+/* The kernel refuses to turn ::1 into an IPv4-mapped address here (ENOTSUPP in
+ * udpv6_sendmsg), so a dual-stack UDP listener that was moved to V is not
+ * reached by sendto(::1); connect reaches it. */
+SEC("cgroup/sendmsg6") int sendmsg6(struct bpf_sock_addr *ctx)
+{
+	const struct config *c = config_in(bpf_get_netns_cookie(ctx));
+	if (!c)
+		return ALLOW;
+	struct address asked = { { ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2],
+				   ctx->user_ip6[3] } };
+	struct route to = decide_route(ctx, c, &asked, false);
+	if (!unset(&to.source) && !(ctx->msg_src_ip6[0] | ctx->msg_src_ip6[1] |
+				    ctx->msg_src_ip6[2] | ctx->msg_src_ip6[3])) {
+		ctx->msg_src_ip6[0] = to.source.word[0];
+		ctx->msg_src_ip6[1] = to.source.word[1];
+		ctx->msg_src_ip6[2] = to.source.word[2];
+		ctx->msg_src_ip6[3] = to.source.word[3];
+	}
+	if (!unset(&to.target)) {
+		ctx->user_ip6[0] = to.target.word[0];
+		ctx->user_ip6[1] = to.target.word[1];
+		ctx->user_ip6[2] = to.target.word[2];
+		ctx->user_ip6[3] = to.target.word[3];
+	}
+	return ALLOW;
+}
+
+/* An address the kernel is about to tell a program: the one it asked for. */
+INLINE int tell4(struct bpf_sock_addr *ctx)
+{
+	struct address peer = mapped(ctx->user_ip4);
+	struct redirect *r = redirect_to(ctx, &peer, ctx->user_port);
+	if (r)
+		ctx->user_ip4 = r->asked.word[3];
+	return ALLOW;
+}
+
+INLINE int tell6(struct bpf_sock_addr *ctx)
+{
+	struct address peer = { { ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2],
+				  ctx->user_ip6[3] } };
+	struct redirect *r = redirect_to(ctx, &peer, ctx->user_port);
+	if (r) {
+		ctx->user_ip6[0] = r->asked.word[0];
+		ctx->user_ip6[1] = r->asked.word[1];
+		ctx->user_ip6[2] = r->asked.word[2];
+		ctx->user_ip6[3] = r->asked.word[3];
+	}
+	return ALLOW;
+}
+
+SEC("cgroup/recvmsg4") int recvmsg4(struct bpf_sock_addr *ctx)
+{
+	return tell4(ctx);
+}
+
+SEC("cgroup/recvmsg6") int recvmsg6(struct bpf_sock_addr *ctx)
+{
+	return tell6(ctx);
+}
+
+SEC("cgroup/getpeername4") int getpeername4(struct bpf_sock_addr *ctx)
+{
+	return tell4(ctx);
+}
+
+SEC("cgroup/getpeername6") int getpeername6(struct bpf_sock_addr *ctx)
+{
+	return tell6(ctx);
+}

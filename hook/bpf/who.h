@@ -1,0 +1,202 @@
+/* Which session is this, and is its program listed? */
+#pragma once
+
+#include "layout.h"
+
+/* How deep below the cgroup root a session's folder may lie. */
+#define DEEPEST 10
+
+INLINE void count(__u32 counter)
+{
+	__u64 *value = bpf_map_lookup_elem(&COUNTERS, &counter);
+	if (value)
+		*value += 1;
+}
+
+INLINE const struct config *config(void)
+{
+	__u32 zero = 0;
+	return bpf_map_lookup_elem(&CONFIG, &zero);
+}
+
+/* The configuration, if this happens in the daemon's network namespace:
+ * cgroups know no namespaces, the addresses we give do. */
+INLINE const struct config *config_in(__u64 netns)
+{
+	const struct config *c = config();
+	return c && c->netns == netns ? c : 0;
+}
+
+/* The session of the calling task; the deepest folder wins, so that a
+ * session-N.scope goes before the user slice around it. */
+INLINE struct session *session_of_caller(void)
+{
+#pragma unroll
+	for (int level = DEEPEST; level >= 1; level--) {
+		__u64 id = bpf_get_current_ancestor_cgroup_id(level);
+		if (!id)
+			continue;
+		struct session *s = bpf_map_lookup_elem(&SESSIONS, &id);
+		if (s)
+			return s;
+	}
+	return 0;
+}
+
+/* The session of the socket that a packet belongs to. */
+INLINE struct session *session_of_packet(struct __sk_buff *skb)
+{
+#pragma unroll
+	for (int level = DEEPEST; level >= 1; level--) {
+		__u64 id = bpf_skb_ancestor_cgroup_id(skb, level);
+		if (!id)
+			continue;
+		struct session *s = bpf_map_lookup_elem(&SESSIONS, &id);
+		if (s)
+			return s;
+	}
+	return 0;
+}
+
+INLINE bool same(const struct address *a, const struct address *b)
+{
+	return a->word[0] == b->word[0] && a->word[1] == b->word[1] &&
+	       a->word[2] == b->word[2] && a->word[3] == b->word[3];
+}
+
+INLINE bool unset(const struct address *a)
+{
+	return !(a->word[0] | a->word[1] | a->word[2] | a->word[3]);
+}
+
+INLINE struct address mapped(__be32 ipv4)
+{
+	return (struct address){ { 0, 0, htonl(0xffff), ipv4 } };
+}
+
+INLINE bool is_mapped(const struct address *a)
+{
+	return !(a->word[0] | a->word[1]) && a->word[2] == htonl(0xffff);
+}
+
+/* The executable of a task; false for kernel threads. */
+INLINE struct file *executable(struct task_struct *task)
+{
+	struct mm_struct *mm = task->mm;
+	return mm ? mm->exe_file : 0;
+}
+
+INLINE bool file_id(struct file *file, struct file_id *id)
+{
+	struct inode *inode = file->f_inode;
+	if (!inode || !inode->i_sb)
+		return false;
+	id->inode = inode->i_ino;
+	id->device = inode->i_sb->s_dev;
+	return true;
+}
+
+INLINE void file_name(struct file *file, struct file_name *name)
+{
+	struct dentry *dentry = file->f_path.dentry;
+	if (dentry)
+		bpf_probe_read_kernel_str(name->bytes, sizeof name->bytes, dentry->d_name.name);
+}
+
+/* What the lists say of a program, by its file and by its name. */
+struct matched {
+	__u32 flags;
+	__u32 by_file;
+	__u32 by_name;
+};
+
+/* One look-up for each kind of entry that the lists have: with "*" and no
+ * exceptions there is none. */
+INLINE struct matched match_program(const struct config *c)
+{
+	struct matched m = {};
+	if (c->flags & ALL_LISTED)
+		m.flags |= LISTED;
+	if (c->flags & ALL_EXCEPTED)
+		m.flags |= EXCEPTED;
+	if (!(c->flags & (BY_FILE | BY_NAME)))
+		return m;
+	struct file *file = executable(bpf_get_current_task_btf());
+	if (!file)
+		return m;
+	if (c->flags & BY_FILE) {
+		struct file_id id = {};
+		if (file_id(file, &id)) {
+			struct program *p = bpf_map_lookup_elem(&PROGRAMS_BY_FILE, &id);
+			if (p) {
+				m.flags |= p->flags;
+				m.by_file = p->id;
+			}
+		}
+	}
+	if (c->flags & BY_NAME) {
+		struct file_name name = {};
+		file_name(file, &name);
+		struct program *p = bpf_map_lookup_elem(&PROGRAMS_BY_NAME, &name);
+		if (p) {
+			m.flags |= p->flags;
+			m.by_name = p->id;
+		}
+	}
+	return m;
+}
+
+INLINE bool descends_from_listed(const struct config *c)
+{
+	if (!(c->flags & CHILDREN))
+		return false;
+	__u32 pid = bpf_get_current_pid_tgid() >> 32;
+	return bpf_map_lookup_elem(&DESCENDANTS, &pid) != 0;
+}
+
+/* `except` wins over everything. */
+INLINE bool is_listed(const struct config *c, const struct matched *m)
+{
+	if (m->flags & EXCEPTED)
+		return false;
+	return (m->flags & LISTED) || descends_from_listed(c);
+}
+
+INLINE bool is_excluded(const struct matched *m, __u16 protocol, __be16 port)
+{
+	struct exclusion key = { .port = ntohs(port), .protocol = protocol };
+	if (bpf_map_lookup_elem(&EXCLUDED, &key))
+		return true;
+	if ((key.program = m->by_file) && bpf_map_lookup_elem(&EXCLUDED, &key))
+		return true;
+	if ((key.program = m->by_name) && bpf_map_lookup_elem(&EXCLUDED, &key))
+		return true;
+	return false;
+}
+
+INLINE bool in_pool(const struct address *a)
+{
+	struct prefix key = { .length = 128, .address = *a };
+	return bpf_map_lookup_elem(&POOL, &key) != 0;
+}
+
+/* The kernel's own socket behind a context, for what the context lacks. */
+INLINE struct sock *socket_of(struct bpf_sock_addr *ctx)
+{
+	struct bpf_sock_addr_kern *kernel = (void *)ctx;
+	struct sock *sk = 0;
+	READ(sk, kernel->sk);
+	return sk;
+}
+
+/* Neither the context nor bpf_getsockopt() tells IPV6_V6ONLY. */
+INLINE bool is_v6only(struct sock *sk)
+{
+	struct sock_common *common = (void *)sk;
+	unsigned char byte = 0;
+	bpf_probe_read_kernel(&byte, 1,
+			      (char *)common +
+				      __builtin_preserve_field_info(common->skc_ipv6only, 0));
+	__u64 bits = (__u64)byte << __builtin_preserve_field_info(common->skc_ipv6only, 4);
+	return bits >> __builtin_preserve_field_info(common->skc_ipv6only, 5);
+}

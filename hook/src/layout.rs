@@ -1,0 +1,241 @@
+//! What the kernel side and the daemon share: the mirror of `bpf/layout.h`.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+/// A type that may lie in a map: `repr(C)`, without padding, any bits valid.
+macro_rules! plain {
+    ($($type:ty = $size:literal bytes),+ $(,)?) => {$(
+        const _: () = assert!(size_of::<$type>() == $size, "bpf/layout.h has another size");
+
+        // SAFETY: it is `repr(C)` and made of integers and arrays of them; the
+        // sizes of its fields add up to the size asserted above, so that it
+        // has no padding.
+        #[expect(unsafe_code, reason = "maps are read and written as bytes")]
+        unsafe impl aya::Pod for $type {}
+    )+};
+}
+
+plain!(
+    Address = 16 bytes,
+    Session = 40 bytes,
+    FileId = 16 bytes,
+    FileName = 64 bytes,
+    Program = 8 bytes,
+    Exclusion = 8 bytes,
+    Config = 24 bytes,
+    Owner = 40 bytes,
+    Moved = 40 bytes,
+    Closed = 96 bytes,
+);
+
+/// An IPv6 address, or an IPv4 one as `::ffff:a.b.c.d`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(C, align(4))]
+pub struct Address(pub [u8; 16]);
+
+impl From<IpAddr> for Address {
+    fn from(address: IpAddr) -> Self {
+        Self(match address {
+            IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+            IpAddr::V6(address) => address.octets(),
+        })
+    }
+}
+
+impl From<Address> for IpAddr {
+    fn from(address: Address) -> Self {
+        Self::from(Ipv6Addr::from(address.0)).to_canonical()
+    }
+}
+
+/// `struct session`. All zeroes: it has no such address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Session {
+    /// The session's number.
+    pub id: u32,
+    /// Network order.
+    pub ipv4: [u8; 4],
+    /// Its virtual IPv6 address.
+    pub ipv6: Address,
+    /// Where a V6ONLY listener goes if the session has no IPv6 address.
+    pub private_ipv6: Address,
+}
+
+/// `struct file_id`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(C)]
+pub struct FileId {
+    /// The inode's number.
+    pub inode: u64,
+    /// The device, as the kernel has it: 12 bits major, 20 bits minor.
+    pub device: u32,
+    /// Zero.
+    pub zero: u32,
+}
+
+/// `struct file_name`: padded with zeroes, the last byte is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(C)]
+pub struct FileName(pub [u8; 64]);
+
+/// `struct program`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Program {
+    /// What [`Exclusion::program`] calls it.
+    pub id: u32,
+    /// [`LISTED`] and [`EXCEPTED`].
+    pub flags: u32,
+}
+
+/// The program list has it.
+pub const LISTED: u32 = 1;
+/// The list of exceptions has it.
+pub const EXCEPTED: u32 = 2;
+
+/// `struct exclusion`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(C)]
+pub struct Exclusion {
+    /// [`Program::id`], 0: whatever the program.
+    pub program: u32,
+    /// Host order.
+    pub port: u16,
+    /// The IP protocol's number.
+    pub protocol: u16,
+}
+
+/// `struct config`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Config {
+    /// The cookie of the daemon's network namespace.
+    pub netns: u64,
+    /// A digest of the lists by which the descendants were found.
+    pub lists: u64,
+    /// The bits of [`flag`].
+    pub flags: u32,
+    /// Zero.
+    pub zero: u32,
+}
+
+/// The bits of [`Config::flags`].
+pub mod flag {
+    /// Binds are moved and targets are redirected.
+    pub const ENABLED: u32 = 1;
+    /// The program list has `*`.
+    pub const ALL_LISTED: u32 = 2;
+    /// The list of exceptions has `*`.
+    pub const ALL_EXCEPTED: u32 = 4;
+    /// `PROGRAMS_BY_FILE` has entries.
+    pub const BY_FILE: u32 = 8;
+    /// `PROGRAMS_BY_NAME` has entries.
+    pub const BY_NAME: u32 = 16;
+    /// Descendants of a listed program count as listed.
+    pub const CHILDREN: u32 = 32;
+    /// Another session's address is refused as a source.
+    pub const SOURCES: u32 = 64;
+    /// Another session's wildcard listener gets nothing.
+    pub const LISTENERS: u32 = 128;
+}
+
+/// A value of `HOST`: the address is on the pool's NIC.
+pub const POOL_NIC: u32 = 1;
+
+/// A bit of [`Owner::flags`]: the process descends from a listed program.
+pub const DESCENDS: u32 = 1;
+
+/// `struct owner`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Owner {
+    /// The process, as PID 1's namespace has it.
+    pub pid: u32,
+    /// Its real user.
+    pub uid: u32,
+    /// The cgroup that the socket was made in.
+    pub cgroup: u64,
+    /// 0: none was known when the socket was made.
+    pub session: u32,
+    /// [`DESCENDS`].
+    pub flags: u32,
+    /// The executable.
+    pub file: FileId,
+}
+
+/// `struct moved`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Moved {
+    /// The address the program asked for.
+    pub asked: Address,
+    /// The address it was given.
+    pub given: Address,
+    /// The session.
+    pub session: u32,
+    /// Host order.
+    pub port: u16,
+    /// The IP protocol's number.
+    pub protocol: u16,
+}
+
+/// `struct closed`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Closed {
+    /// `CLOCK_MONOTONIC`, in nanoseconds.
+    pub at: u64,
+    /// The socket's cookie.
+    pub cookie: u64,
+    /// Whose it was.
+    pub owner: Owner,
+    /// Its own address.
+    pub local: Address,
+    /// Its peer's, all zeroes if it was not connected.
+    pub remote: Address,
+    /// Host order.
+    pub local_port: u16,
+    /// Host order.
+    pub remote_port: u16,
+    /// The IP protocol's number.
+    pub protocol: u16,
+    /// `AF_INET` or `AF_INET6`.
+    pub family: u16,
+}
+
+/// The counters, by their index in `COUNTERS`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Counter {
+    /// Binds that were moved.
+    MovedBinds,
+    /// Binds to another session's address.
+    RefusedBinds,
+    /// Targets that were led to the session's own server.
+    Redirected,
+    /// Packets from another session's address.
+    ForeignSource,
+    /// Packets for another session's address.
+    ForeignListener,
+    /// Closed sockets that there was no room to report.
+    LostEvents,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_the_same_both_ways() {
+        for text in ["10.77.0.101", "0.0.0.0", "fd77::100", "::", "::1"] {
+            let address: IpAddr = text.parse().unwrap();
+            assert_eq!(IpAddr::from(Address::from(address)), address);
+        }
+        assert_ne!(
+            Address::from(IpAddr::from([0, 0, 0, 0])),
+            Address::from(IpAddr::from([0_u16; 8])),
+            "the two wildcards are told apart"
+        );
+    }
+}

@@ -1,0 +1,118 @@
+//! What other threads read: the owners of sockets, and the closed ones.
+
+use super::protocol;
+use super::table::failed;
+use crate::companion::{Closed, SocketOwner, TableError};
+use crate::packet::Endpoint;
+use crate::session::SessionId;
+use aya::maps::{HashMap, Map, MapData, RingBuf};
+use sessionip_hook::layout::{self, DESCENDS, FileId, FileName};
+use std::fmt;
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
+
+/// Whose is the socket with this cookie? A system call per question, half a
+/// microsecond.
+#[derive(Debug)]
+pub struct OwnerMap {
+    owners: HashMap<MapData, u64, layout::Owner>,
+    names: HashMap<MapData, FileId, FileName>,
+}
+
+impl OwnerMap {
+    pub(super) fn open(pins: &Path) -> Result<Self, TableError> {
+        let pinned = |table: &'static str| {
+            MapData::from_pin(pins.join(table))
+                .and_then(Map::from_map_data)
+                .map_err(failed(table, "opened"))
+        };
+        Ok(Self {
+            owners: HashMap::try_from(pinned("OWNERS")?).map_err(failed("OWNERS", "opened"))?,
+            names: HashMap::try_from(pinned("NAMES_OF")?).map_err(failed("NAMES_OF", "opened"))?,
+        })
+    }
+
+    /// The owner of a socket that was made by socket(2), bound or connected
+    /// while the hook was there. Accepted sockets are not known: ask for their
+    /// listener.
+    pub fn owner(&self, cookie: u64) -> Option<SocketOwner> {
+        self.owners.get(&cookie, 0).ok().map(SocketOwner::from)
+    }
+
+    /// The name that an executable was last started under, cut to 63 bytes.
+    pub fn name_of(&self, file: (u32, u64)) -> Option<String> {
+        let (device, inode) = file;
+        let FileName(bytes) = self.names.get(&FileId { inode, device, zero: 0 }, 0).ok()?;
+        let name = bytes.split(|byte| *byte == 0).next()?;
+        Some(String::from_utf8_lossy(name).into_owned())
+    }
+}
+
+impl From<layout::Owner> for SocketOwner {
+    fn from(owner: layout::Owner) -> Self {
+        Self {
+            session: (owner.session != 0).then_some(SessionId(owner.session)),
+            pid: owner.pid,
+            uid: owner.uid,
+            cgroup: owner.cgroup,
+            file: (owner.file.device, owner.file.inode),
+            child_of_listed: owner.flags & DESCENDS != 0,
+        }
+    }
+}
+
+/// The UDP sockets of sessions that were closed since it was last asked.
+pub struct ClosedSockets(RingBuf<MapData>);
+
+impl ClosedSockets {
+    pub(super) fn new(ring: RingBuf<MapData>) -> Self {
+        Self(ring)
+    }
+
+    /// Hands over each closed socket, oldest first. Nothing wakes a reader:
+    /// ask when a packet has no owner, and now and then.
+    pub fn drain(&mut self, mut each: impl FnMut(Closed)) {
+        while let Some(bytes) = self.0.next() {
+            if let Some(closed) = parse(&bytes) {
+                each(closed);
+            }
+        }
+    }
+}
+
+impl fmt::Debug for ClosedSockets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClosedSockets").finish_non_exhaustive()
+    }
+}
+
+#[expect(unsafe_code, reason = "the ring hands out bytes")]
+fn parse(bytes: &[u8]) -> Option<Closed> {
+    if bytes.len() < size_of::<layout::Closed>() {
+        return None;
+    }
+    // SAFETY: there are enough bytes, they need not be aligned, and any bits
+    // are a valid value of this type (it is `Pod`).
+    let event = unsafe { bytes.as_ptr().cast::<layout::Closed>().read_unaligned() };
+    let remote = Endpoint::new(IpAddr::from(event.remote), event.remote_port);
+    Some(Closed {
+        at: Duration::from_nanos(event.at),
+        cookie: event.cookie,
+        owner: event.owner.into(),
+        protocol: protocol(event.protocol)?,
+        local: Endpoint::new(event.local.into(), event.local_port),
+        remote: (event.remote_port != 0).then_some(remote),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_event_is_none() {
+        assert_eq!(parse(&[0; 95]), None);
+        assert_eq!(parse(&[0; 96]), None, "nor is one of no known protocol");
+    }
+}

@@ -1,0 +1,22 @@
+//! The companion hook in a real kernel: what do programs of sessions get?
+//!
+//! Needs root, a cgroup2 hierarchy, BTF and iproute2. Each test has a network
+//! namespace, cgroups and pins of its own, and removes them.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test ends where it fails")]
+
+/// A host with two sessions, and programs in them.
+mod lab;
+
+/// Which address does a bind get?
+mod bind;
+/// Who may use which address?
+mod isolation;
+/// What happens when the daemon is killed, restarted, stopped?
+mod life;
+/// Do programs find the servers of their own session?
+mod localhost;
+/// Whose is a socket?
+mod owner;
+/// Which programs are meant?
+mod programs;
