@@ -16,6 +16,7 @@ pub mod divert;
 pub mod engine;
 pub mod flow;
 pub mod lease;
+pub mod observe;
 pub mod owner;
 pub mod packet;
 pub mod policy;

@@ -2,6 +2,9 @@
 //!
 //! The engine asks through [`Sockets`]; the platform answers from the kernel.
 
+#[cfg(target_os = "linux")]
+pub mod linux;
+
 use crate::packet::{Endpoint, Protocol};
 use crate::session::SessionId;
 use std::sync::Arc;
