@@ -3,6 +3,9 @@
 //! A divert hands over packets in batches, takes a verdict for each, and lets
 //! the changed ones go on changed.
 
+#[cfg(target_os = "linux")]
+pub mod linux;
+
 use crate::engine::Diverted;
 use crate::verdict::Verdict;
 use std::io;
