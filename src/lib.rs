@@ -15,6 +15,7 @@ pub mod config;
 pub mod divert;
 pub mod engine;
 pub mod flow;
+pub mod lab;
 pub mod lease;
 pub mod observe;
 pub mod owner;
