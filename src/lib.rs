@@ -12,6 +12,8 @@ pub mod classify;
 pub mod cli;
 pub mod companion;
 pub mod config;
+pub mod control;
+pub mod daemon;
 pub mod divert;
 pub mod engine;
 pub mod flow;

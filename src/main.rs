@@ -1,3 +1,5 @@
 //! Parses the command line, dispatches, and maps the outcome to an exit code.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    sessionip::cli::main()
+}

@@ -1,0 +1,198 @@
+//! What does the daemon answer when it is asked?
+
+use super::RunError;
+use super::keeper::{Held, Keeper, in_full, now};
+use crate::control::access::Peer;
+use crate::control::{
+    FlowPage, FlowRow, LeaseCounts, PacketCounts, Request, Response, SessionRow, SessionState,
+    SocketRow, Status,
+};
+use crate::flow::{FlowView, Pair};
+use crate::observe::metrics;
+use crate::owner::Owner;
+use crate::owner::linux::SocketRow as Socket;
+use crate::policy::Listing;
+use crate::session::SessionId;
+use crate::verdict::Reason;
+use jiff::{Timestamp, Unit};
+use std::net::IpAddr;
+
+/// One answer; what an ordinary user gets to see is only his own.
+pub(super) fn answer(keeper: &mut Keeper, peer: Peer, request: Request) -> Response {
+    let answer = match request {
+        Request::Status {} => status(keeper, peer).map(|status| Response::of(&status)),
+        Request::Sessions {} => Ok(Response::of(&sessions(keeper, peer))),
+        Request::Flows { from } => flows(keeper, peer, from).map(|page| Response::of(&page)),
+        Request::Sockets {} => sockets(keeper, peer).map(|rows| Response::of(&rows)),
+        Request::Reload {} => keeper.reload().map(|notes| Response::of(&notes)),
+        Request::OpenSession { session, uid } => {
+            keeper.open_session(session, uid).map(|opened| Response::of(&opened))
+        }
+    };
+    answer.unwrap_or_else(Response::Error)
+}
+
+fn sees(keeper: &Keeper, peer: Peer, session: Option<SessionId>) -> bool {
+    let owner = session.and_then(|id| keeper.sessions.get(&id));
+    peer.is_administrator() || owner.is_some_and(|held| peer.may_see(held.session.user.uid.into()))
+}
+
+fn sessions(keeper: &Keeper, peer: Peer) -> Vec<SessionRow> {
+    let held = keeper.sessions.values();
+    held.filter(|held| sees(keeper, peer, Some(held.session.id))).map(session_row).collect()
+}
+
+fn session_row(held: &Held) -> SessionRow {
+    let session = &held.session;
+    SessionRow {
+        id: session.id,
+        user: session.user.name.clone(),
+        virtual_ip: held.address,
+        virtual_ipv6: None,
+        loopback: session.id.loopback(),
+        since: whole_seconds(session.since),
+        state: if held.address.is_some() { SessionState::Leased } else { SessionState::Exhausted },
+    }
+}
+
+/// As exact as people and schedules are.
+fn whole_seconds(time: Timestamp) -> Timestamp {
+    time.round(Unit::Second).unwrap_or(time)
+}
+
+fn flows(keeper: &Keeper, peer: Peer, from: u32) -> Result<FlowPage, String> {
+    let (flows, next) = keeper.line.flows(from).map_err(|e| e.to_string())?;
+    let flows = flows.into_iter().filter(|flow| sees(keeper, peer, flow.session));
+    Ok(FlowPage { flows: flows.map(flow_row).collect(), next })
+}
+
+fn flow_row(flow: FlowView) -> FlowRow {
+    FlowRow {
+        protocol: flow.protocol.word().into(),
+        session: flow.session,
+        program: flow.program.path.clone(),
+        pid: flow.pid,
+        inside: shown(flow.inside),
+        outside: shown(flow.outside),
+        reason: flow.reason.word().into(),
+        packets: flow.packets,
+        bytes: flow.bytes,
+    }
+}
+
+/// Local, remote.
+fn shown(ends: Pair) -> [String; 2] {
+    [ends.local.to_string(), ends.remote.to_string()]
+}
+
+fn sockets(keeper: &Keeper, peer: Peer) -> Result<Vec<SocketRow>, String> {
+    let moved = keeper.companion.moved().map_err(|e| in_full(&e))?;
+    let rows = keeper.line.sockets(moved).map_err(|e| e.to_string())?;
+    let rows = rows.map_err(|e| e.to_string())?.into_iter();
+    let rows = rows.filter(|socket| sees(keeper, peer, Some(socket.session)));
+    Ok(rows.map(|socket| socket_row(keeper, socket)).collect())
+}
+
+fn socket_row(keeper: &Keeper, socket: Socket) -> SocketRow {
+    SocketRow {
+        protocol: socket.protocol.word().into(),
+        asked: socket.asked.to_string(),
+        bound: socket.bound.to_string(),
+        session: socket.session,
+        pid: socket.pid,
+        reason: why_bound(keeper, &socket).word().into(),
+        program: socket.program.path.clone(),
+    }
+}
+
+/// Why a socket is bound where it is.
+fn why_bound(keeper: &Keeper, socket: &Socket) -> Reason {
+    let held = keeper.sessions.get(&socket.session);
+    let address = held.and_then(|held| held.address).map(IpAddr::V4);
+    if socket.asked != socket.bound {
+        return Reason::Wildcard;
+    }
+    if address == Some(socket.bound.address) {
+        return Reason::Bound;
+    }
+    let owner = Owner {
+        session: Some(socket.session),
+        pid: socket.pid,
+        program: std::sync::Arc::clone(&socket.program),
+        child_of_listed: false,
+    };
+    match keeper.policy.program(&owner) {
+        Listing::NotListed => return Reason::NotListed,
+        Listing::Excepted => return Reason::Excepted,
+        Listing::Listed => {}
+    }
+    let exclusions = &keeper.config.hook_exclude;
+    let (protocol, port) = (socket.protocol, socket.bound.port);
+    if exclusions.iter().any(|e| e.program.is_none() && (e.protocol, e.port) == (protocol, port)) {
+        Reason::Excluded
+    } else if address.is_none() {
+        Reason::Exhausted
+    } else if socket.bound.address.is_unspecified() {
+        Reason::Wildcard
+    } else {
+        Reason::HostLocal
+    }
+}
+
+fn status(keeper: &Keeper, peer: Peer) -> Result<Status, String> {
+    let numbers = keeper.line.numbers().map_err(|e| e.to_string())?;
+    let seen = keeper.packets().map_err(|e| in_full(&e))?;
+    let reasons = keeper.reasons(&numbers);
+    Ok(Status {
+        datapath: "packet".into(),
+        sessions: keeper.sessions.len(),
+        leases: lease_counts(keeper),
+        flows: numbers.flows,
+        packets: PacketCounts {
+            diverted: numbers.counts.diverted,
+            rewritten: numbers.counts.rewritten,
+        },
+        reasons: reasons
+            .iter()
+            .filter(|(_, count)| *count > 0)
+            .map(|(reason, count)| (reason.word().into(), count))
+            .collect(),
+        undiverted_share: undiverted_share(seen.session + seen.pool, numbers.counts.diverted),
+        since: whole_seconds(keeper.since),
+        // They speak of all sessions and addresses.
+        notices: if peer.is_administrator() { keeper.notices() } else { Vec::new() },
+    })
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a share, for people")]
+fn undiverted_share(all: u64, diverted: u64) -> f64 {
+    if all == 0 { 1.0 } else { all.saturating_sub(diverted) as f64 / all as f64 }
+}
+
+fn lease_counts(keeper: &Keeper) -> LeaseCounts {
+    let usage = keeper.leases.usage(now());
+    LeaseCounts { used: usage.used, free: usage.free, resting: usage.resting }
+}
+
+/// The same, as metrics.
+///
+/// # Errors
+/// The line does not answer.
+pub(super) fn metrics(keeper: &Keeper) -> Result<metrics::Numbers, RunError> {
+    let numbers = keeper.line.numbers()?;
+    let leases = lease_counts(keeper);
+    let exhausted = keeper.sessions.values().filter(|held| held.address.is_none()).count();
+    Ok(metrics::Numbers {
+        reasons: keeper.reasons(&numbers),
+        diverted: numbers.counts.diverted,
+        rewritten: numbers.counts.rewritten,
+        queue_dropped: keeper.lost(),
+        unanswered: numbers.unanswered,
+        flows: numbers.flows as u64,
+        sessions: keeper.sessions.len() as u64,
+        exhausted: exhausted as u64,
+        leases_used: leases.used,
+        leases_free: leases.free,
+        leases_resting: leases.resting,
+    })
+}

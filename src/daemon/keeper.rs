@@ -1,0 +1,406 @@
+//! What follows when a session comes or goes, or the configuration changes?
+//!
+//! The keeper holds what there is one of: leases, addresses on the host, the
+//! hook's tables, the rules, and the packet line. Each session's lease is put on
+//! the host, told to the hook and to the line, in this order, before anybody is
+//! told that the session is open; it is taken back the other way round.
+
+use super::RunError;
+use super::line::{self, Line, Numbers};
+use super::neighbours::{self, Neighbours};
+use crate::address::linux::{Addresses, PutOnError};
+use crate::address::{self, Adapter, arp};
+use crate::companion::{self, Companion, HostAddress, SessionEntry};
+use crate::config::machine;
+use crate::config::{Config, Severity};
+use crate::control::OpenedSession;
+use crate::divert::linux::rules::{self, Packets};
+use crate::lease::{Leases, Refused, store::Store};
+use crate::owner::linux::diag::SockDiag;
+use crate::policy::Policy;
+use crate::session::linux::{Layout, Scopes};
+use crate::session::{Event, Session, SessionId};
+use crate::verdict::{Reason, Reasons};
+use jiff::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// Everything that is kept in step with the sessions.
+pub(super) struct Keeper {
+    pub(super) config: Config,
+    pub(super) config_path: PathBuf,
+    pub(super) layout: Layout,
+    pub(super) scopes: Scopes,
+    pub(super) adapter: Adapter,
+    pub(super) addresses: Addresses,
+    pub(super) host_addresses: Vec<HostAddress>,
+    pub(super) leases: Leases,
+    pub(super) store: Store,
+    pub(super) companion: Companion,
+    pub(super) line: Line,
+    pub(super) policy: Policy,
+    pub(super) neighbours: Neighbours,
+    pub(super) sessions: BTreeMap<SessionId, Held>,
+    pub(super) since: Timestamp,
+    /// Packets that met rules of ours that have been replaced since.
+    pub(super) met: Packets,
+    /// When rules and routes were last looked after; `None`: they have to be.
+    pub(super) mended: Option<Instant>,
+}
+
+/// A session that is logged on, and what it holds.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) session: Session,
+    pub(super) address: Option<Ipv4Addr>,
+    private_ipv6: Option<Ipv6Addr>,
+}
+
+impl Held {
+    /// What is on the host for it.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        let private = self.private_ipv6.map(IpAddr::V6);
+        self.address.map(IpAddr::V4).into_iter().chain(private)
+    }
+}
+
+impl Keeper {
+    /// Takes over what a crash left, admits who is logged on, and lays the rules:
+    /// from here on packets come, and are looked at.
+    pub(super) fn begin(&mut self, logged_on: Vec<Event>) -> Result<(), RunError> {
+        self.tell_hook()?;
+        for event in logged_on {
+            self.session_event(event)?;
+        }
+        self.forget_the_dead()?;
+        self.apply()?;
+        // What met the rules of a daemon that crashed is none of our count.
+        self.met = Packets::default();
+        self.line.begin()?;
+        Ok(())
+    }
+
+    /// Takes everything of ours back. What fails is logged, and the rest is
+    /// still taken back. Sessions that go on keep their sockets: those bound to a
+    /// virtual address are reached there again after the next start.
+    pub(super) fn end(mut self) {
+        warn_on("remove the rules", rules::remove());
+        // Before the addresses: a bind must not be moved to one that is gone.
+        warn_on("unload the companion hook", self.companion.unload());
+        for address in self.sessions.values().flat_map(Held::addresses) {
+            warn_on("take off a session's address", self.addresses.take_off(address));
+        }
+        warn_on("end the packet line", self.line.stop());
+    }
+
+    /// A session came or went. Trouble with one is its own; only a packet line
+    /// that is gone is everybody's.
+    pub(super) fn session_event(&mut self, event: Event) -> Result<(), line::Gone> {
+        let (id, done) = match event {
+            Event::Started(session) => (session.id, self.admit(session)),
+            Event::Ended(id) => (id, self.dismiss(id)),
+        };
+        match done {
+            Err(RunError::Line(gone)) => return Err(gone),
+            Err(error) => tracing::warn!(session = %id, "{}", in_full(&error)),
+            Ok(()) => {}
+        }
+        Ok(())
+    }
+
+    /// Opens session `id` for `uid`, or finds the one there is, for `exec`: when
+    /// this returns, the session has its address and the hook knows it.
+    ///
+    /// # Errors
+    /// Why not, as a sentence.
+    pub(super) fn open_session(
+        &mut self,
+        id: SessionId,
+        uid: u32,
+    ) -> Result<OpenedSession, String> {
+        let session = self.scopes.open_scope(id, uid).map_err(|e| in_full(&e))?;
+        let scope = session.path.clone();
+        self.admit(session).map_err(|e| in_full(&e))?;
+        let virtual_ip = self.sessions.get(&id).and_then(|held| held.address).map(IpAddr::V4);
+        Ok(OpenedSession { scope, virtual_ip })
+    }
+
+    /// Reads the configuration file again. New flows, binds and logins go by it;
+    /// what has begun goes on. Returns sentences about what needs a restart.
+    ///
+    /// # Errors
+    /// Why it was not done: the file is wrong, and nothing was changed; or what
+    /// could not be told to hook, line or rules, which the next second tries again.
+    pub(super) fn reload(&mut self) -> Result<Vec<String>, String> {
+        let adapters = machine::adapters().map_err(|e| e.to_string())?;
+        let (mut new, warnings) = Config::load_for(&self.config_path, &adapters, Severity::Error)
+            .map_err(|e| in_full(&e))?;
+        let mut notes: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+        let mut keep = |key: &str, differs: bool| {
+            if differs {
+                notes.push(format!("{key} changed: it takes effect when the daemon is restarted"));
+            }
+        };
+        keep("control", new.control != self.config.control);
+        keep("state-dir", new.state_dir != self.config.state_dir);
+        keep("metrics.listen", new.metrics != self.config.metrics);
+        keep("pool.adapter", new.pool.adapter != self.config.pool.adapter);
+        new.control.clone_from(&self.config.control);
+        new.state_dir.clone_from(&self.config.state_dir);
+        new.metrics = self.config.metrics;
+        new.pool.adapter.clone_from(&self.config.pool.adapter);
+
+        self.config = new;
+        self.policy = Policy::compile(&self.config, companion::file_of);
+        self.leases.set_pool(&self.config.pool, self.adapter.reserved());
+        self.mended = None;
+        self.apply().map_err(|e| in_full(&e))?;
+        tracing::info!("configuration reloaded");
+        Ok(notes)
+    }
+
+    /// What changes by time: host addresses that came or went, listed files that
+    /// were replaced.
+    pub(super) fn tick(&mut self, now: Instant) -> Result<(), RunError> {
+        // Also how a line that hangs is found out: it does not answer.
+        self.line.numbers()?;
+        self.neighbours.ask(now, self.leases.upcoming(self::now(), neighbours::AHEAD));
+        self.companion.refresh_programs()?;
+        let policy = Policy::compile(&self.config, companion::file_of);
+        if policy != self.policy {
+            self.policy = policy;
+            self.line.set_policy(self.policy.clone())?;
+        }
+        self.follow_host_addresses()?;
+        self.mend(now)
+    }
+
+    /// Takes note of host addresses that came or went. What fails is tried again.
+    fn follow_host_addresses(&mut self) -> Result<(), RunError> {
+        if !self.read_host_addresses()? {
+            return Ok(());
+        }
+        tracing::info!("the host's own addresses have changed");
+        let followed = self.tell_host_addresses();
+        if followed.is_err() {
+            self.host_addresses.clear();
+        }
+        followed
+    }
+
+    fn tell_host_addresses(&mut self) -> Result<(), RunError> {
+        self.companion.set_host_addresses(&self.host_addresses)?;
+        for address in self.sessions.values().filter_map(|held| held.address) {
+            self.addresses.put_on(address, self.host_address()?)?;
+        }
+        self.line.set_host(self.host())?;
+        // Sessions that came while there was no address to share.
+        let without = self.sessions.values().filter(|held| held.address.is_none());
+        for id in without.map(|held| held.session.id).collect::<Vec<_>>() {
+            if let Some(held) = self.sessions.remove(&id) {
+                self.admit(held.session)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Another machine answers for this address: no session gets it.
+    pub(super) fn avoid(&mut self, address: Ipv4Addr) {
+        let address = IpAddr::V4(address);
+        // Given meanwhile, and it was we who answered.
+        if self.leases.holder_of(address).is_some() {
+            return;
+        }
+        self.leases.avoid(address, "another machine answers for it");
+        tracing::warn!("another machine uses an address of the pool: `status` says which");
+    }
+
+    /// Packets by what became of them: those that the engine saw, and those that
+    /// never came so far, for the hook refused them or no queue could hold them.
+    pub(super) fn reasons(&self, numbers: &Numbers) -> Reasons {
+        let mut reasons = numbers.reasons.clone();
+        let hook = self.companion.counters().unwrap_or_default();
+        reasons.add(Reason::ForeignSource, hook.foreign_source);
+        reasons.add(Reason::ForeignListener, hook.foreign_listener);
+        reasons.add(Reason::Malformed, self.line.queues.truncated());
+        reasons
+    }
+
+    /// What an administrator should know, as sentences.
+    pub(super) fn notices(&self) -> Vec<String> {
+        let mut notices = Vec::new();
+        let exhausted = self.sessions.values().filter(|held| held.address.is_none());
+        for held in exhausted {
+            notices.push(format!("session {}: {}", held.session.id, Refused::Exhausted));
+        }
+        let lost = self.lost();
+        if lost > 0 {
+            notices
+                .push(format!("{lost} packets were lost in full queues: the host is overloaded"));
+        }
+        for (address, why) in self.leases.avoided() {
+            notices.push(format!("{address} is not given, {why}: take it out of pool.ranges"));
+        }
+        for path in self.companion.missing_programs() {
+            notices.push(format!("listed program {} does not exist", path.display()));
+        }
+        notices
+    }
+
+    /// Packets that the kernel's queues lost before the engine saw them.
+    pub(super) fn lost(&self) -> u64 {
+        let losses = self.line.queues.losses().unwrap_or_default();
+        losses.queue_dropped + losses.user_dropped
+    }
+
+    fn admit(&mut self, session: Session) -> Result<(), RunError> {
+        let id = session.id;
+        if let Some(held) = self.sessions.get(&id) {
+            if held.session.cgroup == session.cgroup {
+                return Ok(());
+            }
+            // The number was used again before its end was seen.
+            self.dismiss(id)?;
+        }
+        let address = self.lease(&session);
+        let private = address::private_ipv6(id);
+        let private_ipv6 = match self.addresses.put_on_private_ipv6(private) {
+            Ok(there) => there.then_some(private),
+            Err(error) => {
+                tracing::warn!(session = %id, "no private IPv6 address: {}", in_full(&error));
+                None
+            }
+        };
+        let entry = SessionEntry { id, ipv4: address, ipv6: None, private_ipv6 };
+        let held = Held { session, address, private_ipv6 };
+        if let Err(error) = self.companion.set_session(held.session.cgroup, &entry) {
+            self.take_from_host(&held);
+            self.leases.give_back(now(), id);
+            return Err(error.into());
+        }
+        self.sessions.insert(id, held);
+        self.line.set_host(self.host())?;
+        self.save();
+        Ok(())
+    }
+
+    /// A lease that is on the host; `None`: the pool has none for this session.
+    fn lease(&mut self, session: &Session) -> Option<Ipv4Addr> {
+        let id = session.id;
+        loop {
+            let address = match self.leases.grant(now(), id, &session.user.name) {
+                Ok(lease) => lease.address,
+                Err(Refused::Exhausted) => {
+                    tracing::warn!(session = %id, "{}", Refused::Exhausted);
+                    return None;
+                }
+                Err(refused @ Refused::PerUser { .. }) => {
+                    tracing::warn!(session = %id, "{} {refused}", Refused::Exhausted);
+                    return None;
+                }
+            };
+            match self.put_on(address) {
+                Ok(address) => {
+                    tracing::info!(session = %id, "session has its address");
+                    tracing::debug!(session = %id, user = session.user.name, %address);
+                    return Some(address);
+                }
+                Err(RunError::PutOn(taken @ PutOnError::Taken(_))) => {
+                    // Each turn takes one address out of the pool: it ends.
+                    tracing::warn!(session = %id, "{taken}");
+                    self.leases.give_back(now(), id);
+                    self.leases.avoid(address, "this machine uses it itself");
+                }
+                Err(error) => {
+                    tracing::warn!(session = %id, "no address for now: {}", in_full(&error));
+                    self.leases.give_back(now(), id);
+                    return None;
+                }
+            }
+        }
+    }
+
+    fn put_on(&mut self, address: IpAddr) -> Result<Ipv4Addr, RunError> {
+        let IpAddr::V4(address) = address else { return Err(RunError::NotIpv4) };
+        self.addresses.put_on(address, self.host_address()?)?;
+        self.announce(address);
+        Ok(address)
+    }
+
+    fn dismiss(&mut self, id: SessionId) -> Result<(), RunError> {
+        let Some(held) = self.sessions.remove(&id) else { return Ok(()) };
+        // The line first: from here on no packet leaves with its address.
+        self.line.set_host(self.host())?;
+        self.take_from_host(&held);
+        self.leases.give_back(now(), id);
+        tracing::info!(session = %id, "session ended");
+        self.save();
+        // An address that a reload had taken out of the pool leaves it now.
+        let left = held.address.is_some_and(|address| !self.is_configured(address.into()));
+        if left { self.apply() } else { Ok(()) }
+    }
+
+    /// Hook, sockets and addresses of a session that is over.
+    fn take_from_host(&mut self, held: &Held) {
+        let forgotten = self.companion.remove_session(held.session.cgroup);
+        warn_on("take a session from the hook", forgotten);
+        if let Some(address) = held.address {
+            let ended = SockDiag::open().and_then(|mut diag| diag.end_bound_to(address.into()));
+            warn_on("end a session's sockets", ended);
+        }
+        for address in held.addresses() {
+            warn_on("take off a session's address", self.addresses.take_off(address));
+        }
+    }
+
+    /// Sessions that ended while no daemon was there.
+    fn forget_the_dead(&mut self) -> Result<(), RunError> {
+        let live: BTreeSet<SessionId> = self.sessions.keys().copied().collect();
+        for lease in self.leases.give_back_all_but(now(), &live) {
+            tracing::info!(session = %lease.session, "session had ended meanwhile");
+        }
+        let held: BTreeSet<IpAddr> = self.sessions.values().flat_map(Held::addresses).collect();
+        for stale in self.addresses.stale()? {
+            if !held.contains(&stale) {
+                warn_on("take off a stale address", self.addresses.take_off(stale));
+            }
+        }
+        let cgroups: BTreeSet<u64> =
+            self.sessions.values().map(|held| held.session.cgroup).collect();
+        self.companion.retain(|cgroup, _| cgroups.contains(&cgroup))?;
+        self.save();
+        Ok(())
+    }
+
+    /// Tells the neighbours who has the address now. It is a courtesy: they find
+    /// out by themselves when their entry is old.
+    fn announce(&self, address: Ipv4Addr) {
+        if let Err(error) = arp::announce(&self.adapter, address) {
+            tracing::debug!(%error, "a lease was not announced");
+        }
+    }
+
+    fn save(&self) {
+        // The leases in memory go on being right; the next change tries again.
+        warn_on("save the leases", self.store.save(&self.leases.saved()));
+    }
+}
+
+/// Goes on after a failure that leaves something undone, and says so.
+pub(super) fn warn_on<T, E: std::error::Error>(what: &str, done: Result<T, E>) {
+    if let Err(error) = done {
+        tracing::warn!("could not {what}: {}", in_full(&error));
+    }
+}
+
+/// An error with its causes, as one sentence.
+pub(super) fn in_full(error: &dyn std::error::Error) -> String {
+    std::iter::successors(error.source(), |cause| cause.source())
+        .fold(error.to_string(), |sentence, cause| format!("{sentence}: {cause}"))
+}
+
+pub(super) fn now() -> Timestamp {
+    Timestamp::now()
+}

@@ -1,0 +1,144 @@
+//! What do hook, rules and packet line need to know, and is it still so?
+
+use super::keeper::{Held, Keeper};
+use super::{QUEUES, RunError};
+use crate::address;
+use crate::companion::{HostAddress, PolicyView};
+use crate::divert::linux::rules::{self, Packets, RuleSet};
+use crate::engine::{self, Host};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long rules and routes may be gone before they are laid again.
+const UNMENDED: Duration = Duration::from_secs(5);
+
+impl Keeper {
+    /// Tells everybody everything.
+    pub(super) fn apply(&mut self) -> Result<(), RunError> {
+        self.tell_hook()?;
+        self.line.set_policy(self.policy.clone())?;
+        self.line.set_host(self.host())?;
+        self.lay_rules()
+    }
+
+    /// Lays again what somebody else took along: `nft flush ruleset` takes our
+    /// rules, and the kernel takes routes whose source address goes.
+    pub(super) fn mend(&mut self, now: Instant) -> Result<(), RunError> {
+        if self.mended.is_some_and(|at| now.duration_since(at) < UNMENDED) {
+            return Ok(());
+        }
+        if !rules::is_installed(&self.rule_set())? {
+            tracing::warn!("rules of ours were gone, and are laid again: who flushed them?");
+            self.apply()?;
+        }
+        let on_host: BTreeSet<IpAddr> = self.addresses.stale()?.into_iter().collect();
+        for address in self.held_addresses() {
+            if !on_host.contains(&IpAddr::V4(address)) {
+                tracing::warn!("a session's address was gone, and is put on again");
+                self.addresses.put_on(address, self.host_address()?)?;
+            }
+        }
+        self.mended = Some(now);
+        Ok(())
+    }
+
+    /// Packets that met our rules since the daemon started.
+    pub(super) fn packets(&self) -> Result<Packets, RunError> {
+        let now = rules::packets()?;
+        Ok(Packets { session: self.met.session + now.session, pool: self.met.pool + now.pool })
+    }
+
+    fn lay_rules(&mut self) -> Result<(), RunError> {
+        // Rules that are replaced begin to count anew.
+        self.met = self.packets()?;
+        Ok(rules::install(&self.rule_set())?)
+    }
+
+    /// Tells the hook all but the sessions.
+    pub(super) fn tell_hook(&mut self) -> Result<(), RunError> {
+        self.read_host_addresses()?;
+        self.companion.set_policy(&PolicyView::from(&self.config))?;
+        self.companion.set_host_addresses(&self.host_addresses)?;
+        let private = address::PRIVATE_IPV6;
+        let mut pool: Vec<_> = self.pool().into_iter().map(|(first, last)| first..=last).collect();
+        pool.push(IpAddr::V6(private.network())..=IpAddr::V6(private.broadcast()));
+        self.companion.set_pool(&pool)?;
+        Ok(())
+    }
+
+    /// Reads the host's own addresses; says whether they have changed.
+    pub(super) fn read_host_addresses(&mut self) -> Result<bool, RunError> {
+        let local = self.addresses.local_addresses()?.into_iter();
+        let local = local.filter(|local| !local.address.is_loopback());
+        let read: Vec<HostAddress> = local
+            .map(|local| HostAddress {
+                address: local.address.into(),
+                pool_nic: local.interface == self.adapter.index,
+            })
+            .collect();
+        let changed = read != self.host_addresses;
+        self.host_addresses = read;
+        Ok(changed)
+    }
+
+    /// The host address (P) that sessions share.
+    pub(super) fn host_address(&self) -> Result<Ipv4Addr, RunError> {
+        let on_nic = self.host_addresses.iter().filter(|host| host.pool_nic);
+        let mut addresses = on_nic.filter_map(|host| match host.address {
+            IpAddr::V4(address) => Some(address),
+            IpAddr::V6(_) => None,
+        });
+        let none = || RunError::NoHostAddress { adapter: self.adapter.name.clone() };
+        addresses.next().ok_or_else(none)
+    }
+
+    /// The addresses as the packet line needs them.
+    pub(super) fn host(&self) -> Arc<Host> {
+        let addresses = |held: &Held| engine::Addresses { ipv4: held.address, ipv6: None };
+        let held = self.sessions.values();
+        let holders = held.clone().filter_map(|held| {
+            let address = IpAddr::V4(held.address?);
+            Some((address, held.session.id))
+        });
+        let on_nic = self.host_addresses.iter().filter(|host| host.pool_nic);
+        Arc::new(Host {
+            interface: self.adapter.index,
+            addresses: on_nic.map(|host| host.address).collect(),
+            broadcast: self.adapter.broadcasts().map(IpAddr::V4).collect(),
+            holders: holders.collect(),
+            sessions: held.map(|held| (held.session.id, addresses(held))).collect(),
+            pool: self.pool(),
+        })
+    }
+
+    /// Is this one of the addresses that the configuration gives?
+    pub(super) fn is_configured(&self, address: IpAddr) -> bool {
+        self.config.pool.ranges.iter().any(|range| range.contains(&address))
+    }
+
+    /// The configured ranges, and leases from before a reload that lie outside.
+    fn pool(&self) -> Vec<(IpAddr, IpAddr)> {
+        let ranges = self.config.pool.ranges.iter().map(|range| (*range.start(), *range.end()));
+        let held = self.held_addresses().map(IpAddr::V4);
+        let outside = held.filter(|address| !self.is_configured(*address));
+        ranges.chain(outside.map(|address| (address, address))).collect()
+    }
+
+    fn held_addresses(&self) -> impl Iterator<Item = Ipv4Addr> + use<> {
+        let held: Vec<_> = self.sessions.values().filter_map(|held| held.address).collect();
+        held.into_iter()
+    }
+
+    fn rule_set(&self) -> RuleSet {
+        let parents = self.layout.parents();
+        // A host without logind has no such folder, and the rule needs one.
+        let parents = parents.filter(|path| self.layout.cgroup_root.join(path).is_dir());
+        RuleSet {
+            base_queue: QUEUES,
+            pool: self.pool(),
+            scope_parents: parents.map(|path| path.to_string_lossy().into_owned()).collect(),
+        }
+    }
+}

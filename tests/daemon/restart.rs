@@ -1,0 +1,210 @@
+//! What goes on when the daemon is killed, stopped, started twice, or reloaded?
+
+use crate::world::{ANA, BEN, World, at, at_far, complaint, now, until};
+use nix::sys::signal::Signal;
+use sessionip::lab::network::HOST;
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// DESIGN.md promises that new connections are virtualised again so soon.
+const SOON: Duration = Duration::from_secs(1);
+
+#[test]
+fn a_killed_daemon_is_taken_over() {
+    let mut world = World::new(4, "");
+    let mut far = world.far();
+    let (mut ana, mut ben) = (world.actor(1, ANA), world.actor(2, BEN));
+    let (v1, v2) = (world.address(1), world.address(2));
+    assert_eq!(ana.listen("tcp", "0.0.0.0:9000"), (v1, 9000).into());
+    assert_eq!(ben.listen("tcp", "0.0.0.0:9000"), (v2, 9000).into());
+    let talk = ana.connect(at_far()).unwrap();
+    assert_eq!(talk.met.from.ip(), v1);
+    assert_eq!(ana.say(&talk, "before").as_deref(), Ok("before"));
+    let before = world.tables();
+
+    world.end(Signal::SIGKILL);
+
+    // Bound sockets were never touched, and the hook works on.
+    assert_eq!(far.meet(at(v1, 9000)).unwrap().who, "session-1");
+    assert_eq!(far.meet(at(v2, 9000)).unwrap().who, "session-2");
+    assert_eq!(ana.listen("tcp", "0.0.0.0:9001"), (v1, 9001).into());
+    // New flows leave from P, and what was translated waits.
+    let unchanged = ben.connect(at_far()).unwrap();
+    assert_eq!(unchanged.met.from.ip(), HOST);
+    assert_eq!(ana.say(&talk, "meanwhile").unwrap_err(), "timeout");
+
+    let took = world.start();
+    let began = now();
+    let first = loop {
+        let seen = ben.seen_by(at_far()).unwrap();
+        if seen == v2 || began.elapsed() > SOON {
+            break seen;
+        }
+    };
+    println!("started in {took:?}, virtualised after {:?} more", began.elapsed());
+    assert_eq!(first, v2, "new connections are virtualised");
+    assert_eq!((world.address(1), world.address(2)), (v1, v2), "leases stay");
+    assert_eq!(world.tables(), before, "no rule or route is doubled");
+
+    // The kernel sends again what waited, and the answer comes in order.
+    until("the translated connection", || match ana.say(&talk, "after") {
+        Ok(line) if line == "after" => true,
+        Ok(line) => {
+            assert_eq!(line, "meanwhile");
+            false
+        }
+        Err(error) => panic!("the connection did not live: {error}"),
+    });
+    assert_eq!(ben.say(&unchanged, "unchanged").as_deref(), Ok("unchanged"));
+    let flows = world.json("flows");
+    let outside = talk.met.from.to_string();
+    let rows = flows.as_array().unwrap();
+    assert!(rows.iter().any(|row| row["outside"][0] == outside.as_str()), "{outside}: {flows}");
+    assert_eq!(far.meet(at(v1, 9000)).unwrap().who, "session-1");
+    assert_eq!(far.meet(at(v1, 9001)).unwrap().who, "session-1");
+    assert_eq!(ana.meet("127.0.0.1:9000").unwrap().who, "session-1");
+    assert_eq!(ben.meet("127.0.0.1:9000").unwrap().who, "session-2");
+}
+
+/// Megabytes under way in both directions: nothing is lost, doubled or changed.
+#[test]
+fn a_transfer_survives_kills() {
+    let mut world = World::new(4, "");
+    let _far = world.far();
+    let mut ana = world.actor(1, ANA);
+    let talk = ana.connect(at_far()).unwrap();
+    assert_eq!(talk.met.from.ip(), world.address(1));
+    std::thread::scope(|scope| {
+        let transfer = scope.spawn(|| ana.transfer(&talk, 64 << 20));
+        let mut kills = 0;
+        while !transfer.is_finished() && kills < 3 {
+            world.end(Signal::SIGKILL);
+            println!("started again in {:?}", world.start());
+            kills += 1;
+        }
+        assert_eq!(transfer.join().unwrap().as_deref(), Ok("whole"));
+        assert!(kills > 0, "the transfer was over before the daemon was killed");
+    });
+    assert_eq!(ana.say(&talk, "after").as_deref(), Ok("after"));
+}
+
+/// UDP has no connection: the far side knows a client by its port.
+#[test]
+fn a_udp_conversation_goes_on() {
+    let mut world = World::new(4, "");
+    let _far = world.far();
+    let mut ana = world.actor(1, ANA);
+    let seen = |answer: &str| answer.split(' ').nth(2).unwrap().to_owned();
+    ana.tell(&format!("open_udp {}", at_far())).unwrap();
+    let before = seen(&ana.tell("ask_again").unwrap());
+    assert!(before.starts_with(&format!("{}:", world.address(1))), "{before}");
+    world.end(Signal::SIGKILL);
+    assert_eq!(ana.tell("ask_again").unwrap_err(), "timeout");
+    world.start();
+    assert_eq!(seen(&ana.tell("ask_again").unwrap()), before);
+}
+
+/// The kernel gives a port again, and conntrack remembers what it was used for.
+#[test]
+fn a_port_that_a_translated_connection_had_is_as_good_as_any() {
+    let world = World::new(4, "[virtual-ip]\nexcept = ['other']");
+    let other = crate::programs::program(&world, "other");
+    let _far = world.far();
+    world.within_host(|| {
+        std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "45000 45000").unwrap();
+    });
+    let words = crate::actor::script(other.to_str().unwrap());
+    let (ana, excepted) = (world.actor(1, ANA), world.actor_by(1, ANA, &words));
+    let mut actors = [ana, excepted, world.outside()];
+    let (v1, host) = (world.address(1), IpAddr::from(HOST));
+    for (who, address) in [(0, v1), (2, host), (0, v1), (1, host), (0, v1)] {
+        let actor = &mut actors[who];
+        // Until the far side has taken note of the end, the port is in use.
+        let talk = loop {
+            match actor.connect(at_far()) {
+                Err(error) if error == "EADDRNOTAVAIL" => {}
+                connected => break connected.unwrap(),
+            }
+        };
+        assert_eq!(talk.met.from, at(address, 45_000));
+        actor.hang_up(&talk);
+    }
+}
+
+#[test]
+fn a_second_daemon_is_refused_and_harms_nothing() {
+    let world = World::new(4, "");
+    let far = &mut world.far();
+    let mut ana = world.actor(1, ANA);
+    let v1 = world.address(1);
+    ana.listen("tcp", "0.0.0.0:9000");
+    let (tables, traces) = (world.tables(), world.traces("control"));
+    let holds = |ana: &mut crate::actor::Actor, far: &mut crate::actor::Actor| {
+        assert_eq!(world.tables(), tables);
+        assert_eq!(world.traces("control"), traces);
+        assert_eq!(ana.seen_by(at_far()), Ok(v1));
+        assert_eq!(far.meet(at(v1, 9000)).unwrap().who, "session-1");
+        assert_eq!(world.address(1), v1);
+    };
+
+    // The same control socket.
+    let second = world.answer(&["run"]);
+    assert_eq!(second.status.code(), Some(1));
+    let said = complaint(&second);
+    assert!(said.contains(&format!("process {}", world.pid())), "{said}");
+    holds(&mut ana, far);
+
+    // Another one, but the same queues.
+    let other = world.directory.path().join("other.toml");
+    world.configure_at(&other, "other", 4, "");
+    let second = world.answer(&["run", "--config", other.to_str().unwrap()]);
+    assert_eq!(second.status.code(), Some(1));
+    let said = complaint(&second);
+    assert!(said.contains("taken") && said.contains(&world.pid().to_string()), "{said}");
+    assert_eq!(world.traces("other"), [""; 0]);
+    holds(&mut ana, far);
+}
+
+#[test]
+fn a_stopped_daemon_leaves_nothing_and_sessions_run_on() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let mut world = World::without_daemon(4, "");
+        let before = world.tables();
+        world.start();
+        let mut far = world.far();
+        let mut ana = world.actor(1, ANA);
+        let v1 = world.address(1);
+        ana.listen("tcp", "0.0.0.0:9000");
+        assert_eq!(far.meet(at(v1, 9000)).unwrap().who, "session-1");
+
+        assert_eq!(world.end(signal).code(), Some(0));
+        assert_eq!(world.tables(), before);
+        assert_eq!(world.traces("control"), [""; 0]);
+        assert!(ana.lives());
+        assert_eq!(ana.seen_by(at_far()), Ok(HOST.into()));
+        assert_eq!(ana.listen("tcp", "0.0.0.0:9001"), (IpAddr::from([0; 4]), 9001).into());
+
+        // A package upgrade: what was bound is reachable again.
+        world.start();
+        assert_eq!(world.address(1), v1);
+        assert_eq!(ana.seen_by(at_far()), Ok(v1));
+        assert_eq!(far.meet(at(v1, 9000)).unwrap().who, "session-1");
+    }
+}
+
+#[test]
+fn sighup_reloads() {
+    let world = World::new(4, "");
+    let _far = world.far();
+    let mut ana = world.actor(1, ANA);
+    assert_eq!(ana.seen_by(at_far()), Ok(world.address(1)));
+    world.configure(4, "[virtual-ip]\nenabled = false");
+    world.signal(Signal::SIGHUP);
+    until("the reload", || world.log().contains("configuration reloaded"));
+    assert_eq!(ana.seen_by(at_far()), Ok(HOST.into()));
+    // What is wrong is refused and said.
+    std::fs::write(&world.config, "[pool]\nrangs = []").unwrap();
+    world.signal(Signal::SIGHUP);
+    until("the refusal", || world.log().contains("not reloaded"));
+    assert_eq!(ana.seen_by(at_far()), Ok(HOST.into()));
+}
