@@ -1,7 +1,7 @@
 //! Two network namespaces, the host's and the far side's, and a link between them.
 
+use super::LabError;
 use super::process::{self, Running};
-use super::{LabError, wait};
 use nix::sched::{CloneFlags, setns};
 use std::fs::{self, File};
 use std::io;
@@ -119,7 +119,6 @@ impl Namespace {
     pub fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, LabError> {
         let inside = || -> nix::Result<T> {
             setns(&self.file, CloneFlags::CLONE_NEWNET)?;
-            wait::unblock_signals()?;
             Ok(work())
         };
         thread::scope(|scope| {

@@ -38,6 +38,7 @@ impl Running {
         let name = name.into();
         let mut start = || -> io::Result<(Child, File, File)> {
             let (stdout, stderr) = (tempfile::tempfile()?, tempfile::tempfile()?);
+            let_signals_through(command);
             let child = command
                 .stdin(Stdio::null())
                 .stdout(stdout.try_clone()?)
@@ -132,6 +133,20 @@ impl Drop for Running {
         if !self.disowned {
             self.end();
         }
+    }
+}
+
+/// `std::process` hands on the mask of the thread that starts a program, and the
+/// lab has signals blocked. Unblocked in the child alone: a thread of the lab that
+/// let them through for a moment would have the lab ended by one, and nothing
+/// removed.
+#[expect(unsafe_code, reason = "std gives no other way into the child")]
+fn let_signals_through(command: &mut Command) {
+    // SAFETY: between fork and exec only what is async-signal-safe may be called;
+    // this is pthread_sigmask(3) on a set that was made before.
+    unsafe {
+        let watched = wait::watched_signals();
+        command.pre_exec(move || Ok(watched.thread_unblock()?));
     }
 }
 

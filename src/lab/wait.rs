@@ -48,12 +48,6 @@ impl Drop for Interruptible {
     }
 }
 
-/// Lets this thread, and the programs it starts, be ended by signals again:
-/// `std::process` hands the mask of the spawning thread on.
-pub(super) fn unblock_signals() -> nix::Result<()> {
-    watched_signals().thread_unblock()
-}
-
 /// Looks until there is something, for at most `limit`.
 ///
 /// # Errors
@@ -98,7 +92,8 @@ pub(super) fn now() -> Instant {
     Instant::now()
 }
 
-fn watched_signals() -> SigSet {
+/// What asks for the end.
+pub(super) fn watched_signals() -> SigSet {
     [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect()
 }
 
