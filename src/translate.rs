@@ -5,6 +5,8 @@
 //! and that of an ICMP error which quotes the packet. All are right afterwards
 //! if they were right before.
 
+#![warn(clippy::indexing_slicing, reason = "nothing that strangers send may panic")]
+
 use crate::engine::Checksum;
 use crate::packet::checksum::{Sum, correct, correct_partial, replace};
 use crate::packet::{Content, Endpoint, Parsed, Protocol, icmp};

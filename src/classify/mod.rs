@@ -4,6 +4,8 @@
 //! what goes out in [`outward`], what comes in in [`inward`]. Pure: it asks the
 //! tables it is given, and changes none of them.
 
+#![warn(clippy::indexing_slicing, reason = "nothing that strangers send may panic")]
+
 mod inward;
 mod outward;
 

@@ -3,6 +3,8 @@
 //! One JSON line each way over a UNIX socket. The shapes are DESIGN.md's and are
 //! what `--json` prints.
 
+#![warn(clippy::indexing_slicing, reason = "nothing that strangers send may panic")]
+
 pub mod access;
 pub mod client;
 pub mod server;

@@ -3,6 +3,8 @@
 //! A divert hands over packets in batches, takes a verdict for each, and lets
 //! the changed ones go on changed.
 
+#![warn(clippy::indexing_slicing, reason = "nothing that strangers send may panic")]
+
 #[cfg(target_os = "linux")]
 pub mod linux;
 

@@ -1,5 +1,7 @@
 //! The line itself: what happens to this packet?
 
+#![warn(clippy::indexing_slicing, reason = "nothing that strangers send may panic")]
+
 mod error;
 mod facts;
 mod tiers;

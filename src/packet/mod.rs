@@ -3,6 +3,8 @@
 //! [`parse`] reads a packet once, decides explicitly what it is, and remembers
 //! where things stand, so that [`crate::translate`] need not look for them again.
 
+#![warn(clippy::indexing_slicing, reason = "nothing that strangers send may panic")]
+
 pub(crate) mod checksum;
 mod content;
 mod header;
