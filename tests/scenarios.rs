@@ -15,7 +15,7 @@ use serde::Deserialize;
 use sessionip::config::{ProgramPattern, UnknownOwner, WhenExhausted};
 use sessionip::engine::{Addresses, Begun, Checksum, Direction, Diverted, Engine, Facts, Host};
 use sessionip::flow::FlowView;
-use sessionip::packet::Protocol;
+use sessionip::packet::{Endpoint, Protocol};
 use sessionip::policy::Policy;
 use sessionip::session::SessionId;
 use sessionip::verdict::Verdict;
@@ -50,6 +50,9 @@ struct HostTable {
     sessions: Vec<String>,
     #[serde(default)]
     sockets: Vec<String>,
+    /// `PROTOCOL ENDPOINT`: listeners that were moved there.
+    #[serde(default)]
+    moved: Vec<String>,
 }
 
 #[derive(Clone, Deserialize)]
@@ -163,6 +166,7 @@ impl Stage {
             addresses: table.addresses.clone(),
             broadcast: table.broadcast.clone(),
             pool: table.pool.iter().map(|range| self::range(range)).collect(),
+            moved: table.moved.iter().map(|listener| self::listener(listener)).collect(),
             ..Host::default()
         };
         for session in &table.sessions {
@@ -309,6 +313,17 @@ fn same<T: PartialEq + std::fmt::Debug>(what: &str, expected: &T, got: &T) -> Re
         return Ok(());
     }
     Err(format!("{what}\n  expected {expected:?}\n       got {got:?}"))
+}
+
+fn listener(text: &str) -> (Protocol, Endpoint) {
+    let (protocol, endpoint) = text.split_once(' ').expect("a protocol and an endpoint");
+    let at: std::net::SocketAddr = endpoint.parse().expect("an endpoint");
+    let protocol = match protocol {
+        "tcp" => Protocol::Tcp,
+        "udp" => Protocol::Udp,
+        other => panic!("a listener is of tcp or udp, not {other}"),
+    };
+    (protocol, Endpoint::new(at.ip(), at.port()))
 }
 
 fn facts<'a>(text: &'a str, table: &FactsTable) -> (Facts, &'a str) {

@@ -16,7 +16,7 @@ use crate::packet::{Endpoint, Protocol, TcpFlags};
 use crate::policy::Policy;
 use crate::session::SessionId;
 use crate::verdict::Reason;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// A packet of TCP or UDP, seen from this host.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +30,11 @@ impl Conversation {
     /// It may be the first packet of its conversation.
     fn opens(&self) -> bool {
         self.protocol == Protocol::Udp || self.tcp.syn && !self.tcp.ack
+    }
+
+    /// One of its ends is a loopback address.
+    fn is_of_localhost(&self) -> bool {
+        self.pair.local.address.is_loopback() || self.pair.remote.address.is_loopback()
     }
 
     /// It may have no socket: a reset, or the kernel's own answer in the name
@@ -69,15 +74,23 @@ pub(crate) struct Question<'a, S> {
 impl<S: Sockets> Question<'_, S> {
     /// A packet that leaves a socket of this host: the X rows, then the O rows.
     pub(crate) fn leaving(&mut self, packet: &Conversation) -> Decision {
-        self.left_alone(packet).unwrap_or_else(|| self.outward(packet))
+        let left_alone = self.left_alone(packet);
+        if left_alone.is_none() && packet.is_of_localhost() {
+            return self.localhost(packet);
+        }
+        left_alone.unwrap_or_else(|| self.outward(packet))
     }
 
     /// A packet that a socket of this host is to get: the X rows, then the I rows.
     pub(crate) fn arriving(&mut self, packet: &Conversation) -> Decision {
-        self.left_alone(packet).unwrap_or_else(|| self.inward(packet))
+        let left_alone = self.left_alone(packet);
+        if left_alone.is_none() && packet.is_of_localhost() {
+            return Decision::Pass(Reason::HostLocal);
+        }
+        left_alone.unwrap_or_else(|| self.inward(packet))
     }
 
-    /// X4, and what never leaves the loopback addresses.
+    /// X4.
     fn left_alone(&self, packet: &Conversation) -> Option<Decision> {
         let Pair { local, remote } = packet.pair;
         if is_for_many(self.host, local.address)
@@ -91,10 +104,32 @@ impl<S: Sockets> Question<'_, S> {
         if self.policy.excludes(packet.protocol, local.port) {
             return Some(self.unchanged(packet, Reason::Excluded, None));
         }
-        // The place of O3, O4 and O6: without the session loopback, localhost is
-        // left to the hook (O4) and to the host.
-        let loops = local.address.is_loopback() || remote.address.is_loopback();
-        loops.then_some(Decision::Pass(Reason::HostLocal))
+        None
+    }
+
+    /// Among the loopback addresses: the place of O3, O4 and O6.
+    fn localhost(&mut self, packet: &Conversation) -> Decision {
+        let Pair { local, remote } = packet.pair;
+        let left = Decision::Pass(Reason::HostLocal);
+        let asked = remote.address == IpAddr::V4(Ipv4Addr::LOCALHOST);
+        if self.host.moved.is_empty() || !asked || !packet.opens() || !self.policy.is_enabled() {
+            return left;
+        }
+        let Some(owner) = self.sockets.owner(packet.protocol, local, remote) else {
+            return self.ownerless(packet);
+        };
+        let addresses = owner.session.and_then(|session| self.host.sessions.get(&session));
+        let server = addresses
+            .and_then(|addresses| addresses.ipv4)
+            .map(|address| Endpoint::new(address.into(), remote.port))
+            .filter(|server| self.host.moved.contains(&(packet.protocol, *server)));
+        match server {
+            // O4, whatever the program: localhost stays intact.
+            Some(server) => {
+                self.translated(packet, server.address, server, Reason::OwnServer, owner)
+            }
+            None => self.opened(packet, Reason::HostLocal, owner),
+        }
     }
 
     /// It has been translated from its first packet on, which is long gone.

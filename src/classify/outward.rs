@@ -127,14 +127,14 @@ impl<S: Sockets> Question<'_, S> {
     }
 
     /// A flow that goes on as it came, opened by a socket of this host.
-    fn opened(&self, packet: &Conversation, reason: Reason, owner: Owner) -> Decision {
+    pub(super) fn opened(&self, packet: &Conversation, reason: Reason, owner: Owner) -> Decision {
         let mut begin = self.begin(packet, packet.pair, packet.pair, reason, Some(owner));
         begin.opened_here = true;
         Decision::Begin(begin)
     }
 
     /// A flow that leaves from `address`, to `remote`.
-    fn translated(
+    pub(super) fn translated(
         &mut self,
         packet: &Conversation,
         address: IpAddr,

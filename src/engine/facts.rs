@@ -1,7 +1,8 @@
 //! What does the engine have to be told?
 
+use crate::packet::{Endpoint, Protocol};
 use crate::session::SessionId;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
@@ -68,6 +69,9 @@ pub struct Host {
     pub holders: HashMap<IpAddr, SessionId>,
     /// The whole pool: first and last of each range.
     pub pool: Vec<(IpAddr, IpAddr)>,
+    /// Wildcard listeners that were moved to these endpoints, and that nobody but
+    /// the packet line makes found at 127.0.0.1 (O4). Empty where the hook does.
+    pub moved: HashSet<(Protocol, Endpoint)>,
 }
 
 impl Host {
