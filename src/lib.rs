@@ -4,9 +4,6 @@
 //! The line is `divert -> engine { classify -> flow -> translate } -> inject`.
 //! Everything else feeds tables that this line reads, or only looks at them.
 
-#[cfg(not(target_os = "linux"))]
-compile_error!("sessionip builds for Linux only so far; Windows is the next platform");
-
 pub mod address;
 pub mod classify;
 pub mod cli;
@@ -17,12 +14,18 @@ pub mod daemon;
 pub mod divert;
 pub mod engine;
 pub mod flow;
+pub mod guard;
+#[cfg(target_os = "linux")]
 pub mod lab;
 pub mod lease;
 pub mod observe;
 pub mod owner;
 pub mod packet;
+pub mod peer;
+pub mod places;
 pub mod policy;
+pub mod selftest;
+pub mod service;
 pub mod session;
 pub mod translate;
 pub mod verdict;

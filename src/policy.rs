@@ -1,7 +1,7 @@
 //! Which programs are on the list, and what happens where nothing is certain?
 
 use crate::config::{Config, Isolation, ProgramPattern, UnknownOwner, WhenExhausted};
-use crate::owner::{Owner, Program};
+use crate::owner::{Owner, Program, one_spelling};
 use crate::packet::Protocol;
 use std::collections::HashSet;
 use std::path::Path;
@@ -65,6 +65,12 @@ impl Policy {
         }
     }
 
+    /// Do descendants of this program count as listed? Asked where nobody else
+    /// follows who started whom.
+    pub fn lists_children_of(&self, program: &Program) -> bool {
+        self.enabled && self.children && self.programs.has(program) && !self.except.has(program)
+    }
+
     /// `virtual-ip.enabled`.
     pub(crate) fn is_enabled(&self) -> bool {
         self.enabled
@@ -96,10 +102,10 @@ impl Patterns {
                 ProgramPattern::All => compiled.all = true,
                 ProgramPattern::Path(path) => {
                     compiled.files.extend(file_of(path).filter(|file| *file != UNKNOWN_FILE));
-                    compiled.paths.insert(path.to_string_lossy().into_owned());
+                    compiled.paths.insert(one_spelling(&path.to_string_lossy()).into_owned());
                 }
                 ProgramPattern::Name(name) => {
-                    compiled.names.insert(name.clone());
+                    compiled.names.insert(one_spelling(name).into_owned());
                 }
             }
         }
@@ -109,8 +115,8 @@ impl Patterns {
     fn has(&self, program: &Program) -> bool {
         self.all
             || self.files.contains(&program.file)
-            || self.paths.contains(&program.path)
-            || self.names.contains(program.name())
+            || self.paths.contains(&*one_spelling(&program.path))
+            || self.names.contains(&*one_spelling(program.name()))
     }
 }
 
@@ -190,6 +196,19 @@ mod tests {
         assert_eq!(policy.program(&child("/bin/helper")), Listing::Listed);
         assert_eq!(policy.program(&child("/usr/sbin/sshd")), Listing::Excepted);
         assert_eq!(policy.program(&owner("/bin/helper", (0, 0))), Listing::NotListed);
+    }
+
+    #[test]
+    fn only_listed_programs_have_listed_children() {
+        let mut policy = policy(&[name("crm"), name("sshd")], &[name("sshd")]);
+        let program = |path: &str| Program { path: path.to_owned(), file: (0, 0) };
+        assert!(!policy.lists_children_of(&program("/opt/crm")), "children do not count");
+        policy.children = true;
+        assert!(policy.lists_children_of(&program("/opt/crm")));
+        assert!(!policy.lists_children_of(&program("/usr/sbin/sshd")));
+        assert!(!policy.lists_children_of(&program("/bin/sh")));
+        policy.enabled = false;
+        assert!(!policy.lists_children_of(&program("/opt/crm")));
     }
 
     #[test]

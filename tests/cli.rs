@@ -1,6 +1,7 @@
 //! What do the commands print? Snapshots, in `tests/cli/`; `SNAPSHOTS=overwrite
 //! cargo test --test cli` writes them anew.
 
+#![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use snapbox::{Data, IntoData, assert_data_eq, file};
@@ -27,7 +28,7 @@ fn complained(words: &[&str]) -> String {
 
 #[test]
 fn help() {
-    let snapshots: [(&str, Data); 9] = [
+    let snapshots: [(&str, Data); 10] = [
         ("run", file!["cli/help-run.txt"]),
         ("lab", file!["cli/help-lab.txt"]),
         ("exec", file!["cli/help-exec.txt"]),
@@ -37,6 +38,7 @@ fn help() {
         ("sockets", file!["cli/help-sockets.txt"]),
         ("check-config", file!["cli/help-check-config.txt"]),
         ("reload", file!["cli/help-reload.txt"]),
+        ("peer", file!["cli/help-peer.txt"]),
     ];
     assert_data_eq!(said(&["--help"]), file!["cli/help.txt"]);
     for (command, snapshot) in snapshots {

@@ -12,6 +12,7 @@ use sessionip::cli::check_config::check_config;
 use sessionip::config::file::{self, File};
 use sessionip::config::machine::AdapterView;
 use sessionip::config::{Config, ProgramPattern, Severity, UnknownOwner, WhenExhausted};
+use sessionip::places;
 use snapbox::{Data, assert_data_eq};
 use std::path::Path;
 use std::process::ExitCode;
@@ -20,6 +21,7 @@ use std::time::Duration;
 const SMALLEST: &str = "[pool]\nranges = [\"10.77.0.101-10.77.0.199\"]\n";
 const REFERENCE: &str = include_str!("../config/sessionip.toml");
 const TERMINAL_SERVER: &str = include_str!("../config/linux-terminal-server.toml");
+const SESSION_HOST: &str = include_str!("../config/rds.toml");
 
 /// The findings about `text`, drawn; of a usable configuration its warnings.
 fn drawn(name: &str, text: &str) -> String {
@@ -73,8 +75,8 @@ fn every_wrong_file_is_drawn_as_expected() {
 #[test]
 fn the_smallest_file_has_the_defaults_of_the_design() {
     let config = parsed(SMALLEST);
-    assert_eq!(config.state_dir, Path::new("/var/lib/sessionip"));
-    assert_eq!(config.control, Path::new("/run/sessionip/control.sock"));
+    assert_eq!(config.state_dir, Path::new(&places::state_directory()));
+    assert_eq!(config.control, Path::new(&places::control()));
     assert_eq!(config.pool.adapter, None);
     assert_eq!(config.pool.per_user, 8);
     assert!(config.pool.sticky);
@@ -93,12 +95,16 @@ fn the_smallest_file_has_the_defaults_of_the_design() {
 
 #[test]
 fn the_reference_file_has_every_key_at_its_default() {
-    assert_eq!(parsed(REFERENCE), parsed(SMALLEST));
-
     let typed: File = toml::from_str(REFERENCE).unwrap();
     let mut expected = File::default();
     expected.pool.ranges.clone_from(&typed.pool.ranges);
+    // It is for Linux; elsewhere the daemon's places are others.
+    assert_eq!(typed.state_dir, "/var/lib/sessionip");
+    assert_eq!(typed.control, "/run/sessionip/control.sock");
+    expected.state_dir.clone_from(&typed.state_dir);
+    expected.control.clone_from(&typed.control);
     assert_eq!(typed, expected);
+    assert_eq!(parsed(REFERENCE).pool, parsed(SMALLEST).pool);
 
     let tree: Value = toml::from_str(REFERENCE).unwrap();
     for (key, _) in keys(&schema()) {
@@ -115,10 +121,41 @@ fn the_terminal_server_is_a_usable_example() {
 }
 
 #[test]
+fn the_session_host_is_usable_as_it_is_and_with_all_that_it_shows() {
+    assert_eq!(parsed(SESSION_HOST).pool, parsed(SMALLEST).pool);
+    assert_eq!(parsed(SESSION_HOST).virtual_ip, parsed(SMALLEST).virtual_ip);
+
+    // What is shown is a key or a section behind a "#"; all else is prose.
+    let shows = |line: &str| line.starts_with('[') || line.contains(" = ");
+    let lines = SESSION_HOST.lines().map(|line| match line.strip_prefix("# ") {
+        Some(shown) if shows(shown) => shown,
+        _ => line,
+    });
+    let config = parsed(&lines.map(|line| format!("{line}\n")).collect::<String>());
+    assert_eq!(config.pool.adapter.as_deref(), Some("Ethernet 2"));
+    assert_eq!((config.pool.per_user, config.pool.quarantine), (2, Duration::from_secs(900)));
+    let crm = ProgramPattern::Path(r"C:\Program Files\Contoso\crm.exe".into());
+    assert_eq!(config.virtual_ip.programs, [crm, ProgramPattern::Name("softphone.exe".into())]);
+    assert!(config.virtual_ip.children);
+    assert_eq!(config.virtual_ip.when_exhausted, WhenExhausted::Block);
+    assert_eq!((config.hook_exclude.len(), config.divert.exclude_ports.len()), (5, 2));
+}
+
+#[test]
 fn the_schema_is_the_one_in_the_repository() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/schema.json");
     let expected = Data::read_from(&path, None).raw();
-    let actual = serde_json::to_string_pretty(&schema()).unwrap() + "\n";
+    let mut actual = schema();
+    // The one in the repository is Linux's: these two defaults are the platform's.
+    for (key, here, linux) in [
+        ("state-dir", places::state_directory(), "/var/lib/sessionip"),
+        ("control", places::control(), "/run/sessionip/control.sock"),
+    ] {
+        let default = &mut actual["properties"][key]["default"];
+        assert_eq!(*default, here);
+        *default = linux.into();
+    }
+    let actual = serde_json::to_string_pretty(&actual).unwrap() + "\n";
     // snapbox says how to write it anew where it differs.
     assert_data_eq!(actual, expected);
 }

@@ -1,6 +1,7 @@
 //! Does everything hold in the lab? The built executable, as a user runs it.
 //! Needs root, iproute2, iptables and iperf3.
 
+#![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use nix::sys::signal::{Signal, kill};

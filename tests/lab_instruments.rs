@@ -1,6 +1,7 @@
 //! Does the lab see what is there? Its instruments, without the product. Needs
 //! root, iproute2, iptables and iperf3.
 
+#![cfg(target_os = "linux")]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use sessionip::lab::iperf::{self, Kind};

@@ -3,6 +3,7 @@
 //! As root, on a machine with cgroup v2 and iproute2. Everything is made in
 //! a folder and in namespaces of the test's own.
 
+#![cfg(target_os = "linux")]
 #![expect(
     clippy::disallowed_methods,
     clippy::expect_used,

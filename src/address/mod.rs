@@ -1,12 +1,22 @@
 //! Does the host answer for that address?
 //!
-//! The platform puts leased addresses on and takes them off
-//! ([`linux::Addresses`]); [`arp`] asks and tells the neighbours. What is pure is
-//! here.
+//! A platform supplies [`Addresses`], which puts leased addresses on and takes
+//! them off, [`arp`], which asks and tells the neighbours, and [`cards`]. What is
+//! pure is here.
 
-pub mod arp;
-pub mod linux;
-mod netlink;
+#[cfg(target_os = "linux")]
+mod linux;
+
+#[cfg(target_os = "linux")]
+pub use linux::{Addresses, ListError, MARKED, OpenError, PutOnError, TakeOffError, arp, cards};
+
+#[cfg(windows)]
+mod windows;
+
+#[cfg(windows)]
+pub use windows::{Addresses, ListError, MARKED, OpenError, PutOnError, TakeOffError, arp, cards};
+#[cfg(windows)]
+pub(crate) use windows::{Spare, mtu};
 
 use crate::config::Pool;
 use crate::session::SessionId;

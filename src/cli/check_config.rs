@@ -1,6 +1,7 @@
 //! `sessionip check-config FILE`: what is wrong with a configuration?
 
-use crate::config::machine::{self, AdapterView};
+use crate::address;
+use crate::config::machine::AdapterView;
 use crate::config::{Config, Finding, LoadError, Severity};
 use serde::Serialize;
 use std::io::{self, Write};
@@ -18,7 +19,7 @@ struct Report<'f> {
 /// depends on this machine is a warning. Succeeds where nothing is an error.
 pub fn check_config(file: &Path, json: bool, out: &mut dyn Write) -> io::Result<ExitCode> {
     // Without its network cards a machine can still have its file read.
-    let adapters = machine::adapters().unwrap_or_default();
+    let adapters = address::cards().unwrap_or_default();
     check_for(file, &adapters, json, out)
 }
 

@@ -67,7 +67,10 @@ pub(super) fn sockets(config: &Path, options: &Options) -> Result<ExitCode, Fail
             row.session.to_string(),
             row.asked.clone(),
             row.bound.clone(),
-            row.reason.clone(),
+            match &row.unhooked {
+                Some(why) => format!("{} (no hook: {why})", row.reason),
+                None => row.reason.clone(),
+            },
             program(&row.program, row.pid),
         ]
     })
@@ -89,8 +92,8 @@ pub(super) fn status(config: &Path, options: &Options) -> Result<ExitCode, Failu
         ),
         format!("flows          {}", status.flows),
         format!(
-            "packets        {} diverted, {} rewritten; {:.1} % of the sessions' packets were \
-             never diverted",
+            "packets        {} diverted, {} rewritten; {:.1} % of the packets were never \
+             diverted",
             status.packets.diverted,
             status.packets.rewritten,
             status.undiverted_share * 100.0

@@ -2,10 +2,24 @@
 
 pub mod check_config;
 mod exec;
+#[cfg(target_os = "linux")]
+mod linux;
 mod look;
+mod peer;
 mod reload;
 mod run;
+#[cfg(windows)]
+mod selftest;
+#[cfg(windows)]
+mod service;
 mod table;
+#[cfg(windows)]
+mod windows;
+
+#[cfg(target_os = "linux")]
+use linux as platform;
+#[cfg(windows)]
+use windows as platform;
 
 use clap::{Parser, Subcommand};
 use std::io::Write;
@@ -14,27 +28,25 @@ use std::process::ExitCode;
 
 use crate::config::Config;
 use crate::control::client::Client;
+use crate::places;
 
 /// Gives every login session of this host an IP address of its own.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
 pub struct Arguments {
     /// The configuration file; also says where the daemon is to be found.
-    #[arg(long, global = true, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+    #[arg(long, global = true, value_name = "FILE", default_value_os_t = places::config_file())]
     config: PathBuf,
     #[command(subcommand)]
     command: Command,
 }
 
-/// Where the configuration is expected.
-pub const DEFAULT_CONFIG: &str = "/etc/sessionip/sessionip.toml";
-
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the daemon, in the foreground, until SIGTERM or SIGINT.
+    #[command(about = platform::RUN)]
     Run,
-    /// Show the product at work on a network of its own.
-    Lab(crate::lab::Options),
+    #[command(flatten)]
+    Platform(platform::Command),
     /// Run a command in a session, which is opened if there is none.
     Exec(exec::Options),
     /// How is the daemon?
@@ -49,6 +61,8 @@ enum Command {
     CheckConfig(CheckConfig),
     /// Make the daemon read its configuration again.
     Reload,
+    /// Tell the selftest of a Windows server how it looks from here, until Ctrl-C.
+    Peer(peer::Options),
 }
 
 #[derive(Debug, clap::Args)]
@@ -65,6 +79,12 @@ struct CheckConfig {
 struct Failure {
     sentence: String,
     status: u8,
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.sentence)
+    }
 }
 
 impl<E: std::error::Error> From<E> for Failure {
@@ -104,7 +124,7 @@ fn dispatch(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let config = &arguments.config;
     match &arguments.command {
         Command::Run => run::run(config),
-        Command::Lab(options) => Ok(crate::lab::main(options)?),
+        Command::Platform(command) => platform::dispatch(config, command),
         Command::Exec(options) => exec::exec(config, options),
         Command::Status(options) => look::status(config, options),
         Command::Sessions(options) => look::sessions(config, options),
@@ -118,6 +138,7 @@ fn dispatch(arguments: &Arguments) -> Result<ExitCode, Failure> {
             }
         }
         Command::Reload => reload::reload(config),
+        Command::Peer(options) => peer::peer(options),
     }
 }
 

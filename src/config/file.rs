@@ -6,6 +6,7 @@
 use super::finding::{self, Finding};
 use super::tree;
 use super::{UnknownOwner, WhenExhausted};
+use crate::places;
 use schemars::generate::SchemaSettings;
 use schemars::transform::RecursiveTransform;
 use schemars::{JsonSchema, Schema};
@@ -41,8 +42,8 @@ pub struct File {
 impl Default for File {
     fn default() -> Self {
         Self {
-            state_dir: "/var/lib/sessionip".into(),
-            control: "/run/sessionip/control.sock".into(),
+            state_dir: places::state_directory(),
+            control: places::control(),
             pool: Pool::default(),
             virtual_ip: VirtualIp::default(),
             loopback: Loopback::default(),

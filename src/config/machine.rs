@@ -3,9 +3,6 @@
 use super::finding::Finding;
 use super::{Config, Pool, ProgramPattern};
 use ipnet::IpNet;
-use nix::ifaddrs::getifaddrs;
-use nix::sys::socket::{SockaddrLike, SockaddrStorage};
-use std::io;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -17,29 +14,6 @@ pub struct AdapterView {
     pub name: String,
     /// Its addresses, each with the length of its subnet's prefix.
     pub addresses: Vec<IpNet>,
-}
-
-/// The network cards of this machine, in this network namespace.
-pub fn adapters() -> io::Result<Vec<AdapterView>> {
-    let mut adapters: Vec<AdapterView> = Vec::new();
-    for entry in getifaddrs()? {
-        let address = entry.address.as_ref().and_then(ip).zip(entry.netmask.as_ref().and_then(ip));
-        let net = address.and_then(|(address, mask)| IpNet::with_netmask(address, mask).ok());
-        match adapters.iter_mut().find(|adapter| adapter.name == entry.interface_name) {
-            Some(adapter) => adapter.addresses.extend(net),
-            None => adapters.push(AdapterView {
-                name: entry.interface_name,
-                addresses: net.into_iter().collect(),
-            }),
-        }
-    }
-    Ok(adapters)
-}
-
-fn ip(address: &SockaddrStorage) -> Option<IpAddr> {
-    address.family()?;
-    let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
-    v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
 }
 
 /// Why a machine with these `adapters` cannot give the addresses of the pool.
@@ -259,7 +233,7 @@ mod tests {
 
     #[test]
     fn this_machine_has_a_loopback_card() {
-        let adapters = adapters().unwrap();
+        let adapters = crate::address::cards().unwrap();
         let loopback: IpNet = "127.0.0.1/8".parse().unwrap();
         assert!(adapters.iter().any(|adapter| adapter.addresses.contains(&loopback)));
     }

@@ -1,15 +1,15 @@
 //! How does a command ask the daemon?
 
-use super::{Request, Response};
+use super::{Request, Response, Stream, connect};
+use crate::places;
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A daemon that can be reached.
 #[derive(Debug)]
 pub struct Client {
-    stream: BufReader<UnixStream>,
+    stream: BufReader<Stream>,
 }
 
 /// Why a question got no answer.
@@ -18,8 +18,9 @@ pub enum AskError {
     /// Nobody listens there.
     #[error(
         "no sessionip daemon answers at {}: {source}; start it with `sessionip run` or \
-         `systemctl start sessionip`, or name its configuration with --config",
-        path.display()
+         `{}`, or name its configuration with --config",
+        path.display(),
+        places::START
     )]
     Unreachable {
         /// The control socket.
@@ -48,8 +49,7 @@ impl Client {
     /// [`AskError::Unreachable`].
     pub fn connect(path: &Path) -> Result<Self, AskError> {
         let unreachable = |source| AskError::Unreachable { path: path.to_owned(), source };
-        let stream = UnixStream::connect(path).map_err(unreachable)?;
-        stream.set_read_timeout(Some(Self::PATIENCE)).map_err(unreachable)?;
+        let stream = connect(path, Self::PATIENCE).map_err(unreachable)?;
         Ok(Self { stream: BufReader::new(stream) })
     }
 

@@ -1,15 +1,29 @@
 //! What can be asked of the daemon, and in what words?
 //!
-//! One JSON line each way over a UNIX socket. The shapes are DESIGN.md's and are
+//! One JSON line each way over a UNIX socket or a named pipe. A platform supplies
+//! [`Server`], and the way to connect to it. The shapes are DESIGN.md's and are
 //! what `--json` prints.
 
 #![warn(clippy::indexing_slicing, reason = "nothing that strangers send may panic")]
 
 pub mod access;
 pub mod client;
-pub mod server;
+mod connection;
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(windows)]
+mod windows;
 
-use crate::session::SessionId;
+#[cfg(target_os = "linux")]
+pub use linux::Server;
+#[cfg(target_os = "linux")]
+use linux::{Stream, connect};
+#[cfg(windows)]
+pub use windows::Server;
+#[cfg(windows)]
+use windows::{Stream, connect};
+
+use crate::session::{SessionId, UserId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -40,8 +54,38 @@ pub enum Request {
         /// Its number.
         session: SessionId,
         /// Whose session it is, or is to be.
-        uid: u32,
+        #[serde(rename = "uid")]
+        user: UserId,
     },
+    /// Start a program in a session, for `exec` on Windows. Answer: [`Started`].
+    Start(Start),
+}
+
+/// What `exec` asks for on Windows, where only the system can start a program in
+/// another session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Start {
+    /// Where it is to run: as that session's user, on his desktop.
+    pub session: SessionId,
+    /// Who the caller says that session's user is, with or without a domain;
+    /// `None`: he himself.
+    pub user: Option<String>,
+    /// The command, as `CreateProcess` takes it.
+    pub command_line: String,
+    /// Where it starts.
+    pub folder: PathBuf,
+    /// The caller's own handles of standard input, output and error.
+    pub standard: [u64; 3],
+}
+
+/// A program that was started for `exec`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Started {
+    /// Its process.
+    pub pid: u32,
+    /// A handle of that process, in the caller's: to wait for, and to close.
+    pub process: u64,
 }
 
 /// One answer, one line.
@@ -141,6 +185,9 @@ pub struct SocketRow {
     pub program: String,
     /// Why it is as it is: a [`Reason`](crate::verdict::Reason)'s word.
     pub reason: String,
+    /// Why the hook is not in that program: a word. Left out where it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unhooked: Option<String>,
 }
 
 /// How the daemon is.

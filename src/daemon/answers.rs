@@ -2,6 +2,7 @@
 
 use super::RunError;
 use super::keeper::{Held, Keeper, in_full, now};
+use crate::companion::Unhooked;
 use crate::control::access::Peer;
 use crate::control::{
     FlowPage, FlowRow, LeaseCounts, PacketCounts, Request, Response, SessionRow, SessionState,
@@ -9,8 +10,7 @@ use crate::control::{
 };
 use crate::flow::{FlowView, Pair};
 use crate::observe::metrics;
-use crate::owner::Owner;
-use crate::owner::linux::SocketRow as Socket;
+use crate::owner::{Owner, SocketRow as Socket};
 use crate::policy::Listing;
 use crate::session::SessionId;
 use crate::verdict::Reason;
@@ -18,26 +18,27 @@ use jiff::{Timestamp, Unit};
 use std::net::IpAddr;
 
 /// One answer; what an ordinary user gets to see is only his own.
-pub(super) fn answer(keeper: &mut Keeper, peer: Peer, request: Request) -> Response {
+pub(super) fn answer(keeper: &mut Keeper, peer: &Peer, request: Request) -> Response {
     let answer = match request {
         Request::Status {} => status(keeper, peer).map(|status| Response::of(&status)),
         Request::Sessions {} => Ok(Response::of(&sessions(keeper, peer))),
         Request::Flows { from } => flows(keeper, peer, from).map(|page| Response::of(&page)),
         Request::Sockets {} => sockets(keeper, peer).map(|rows| Response::of(&rows)),
         Request::Reload {} => keeper.reload().map(|notes| Response::of(&notes)),
-        Request::OpenSession { session, uid } => {
-            keeper.open_session(session, uid).map(|opened| Response::of(&opened))
+        Request::Start(start) => keeper.start(peer, &start).map(|started| Response::of(&started)),
+        Request::OpenSession { session, user } => {
+            keeper.open_session(session, user).map(|opened| Response::of(&opened))
         }
     };
     answer.unwrap_or_else(Response::Error)
 }
 
-fn sees(keeper: &Keeper, peer: Peer, session: Option<SessionId>) -> bool {
+fn sees(keeper: &Keeper, peer: &Peer, session: Option<SessionId>) -> bool {
     let owner = session.and_then(|id| keeper.sessions.get(&id));
-    peer.is_administrator() || owner.is_some_and(|held| peer.may_see(held.session.user.uid.into()))
+    peer.is_administrator() || owner.is_some_and(|held| peer.may_see(&held.session.user.id))
 }
 
-fn sessions(keeper: &Keeper, peer: Peer) -> Vec<SessionRow> {
+fn sessions(keeper: &Keeper, peer: &Peer) -> Vec<SessionRow> {
     let held = keeper.sessions.values();
     held.filter(|held| sees(keeper, peer, Some(held.session.id))).map(session_row).collect()
 }
@@ -60,7 +61,7 @@ fn whole_seconds(time: Timestamp) -> Timestamp {
     time.round(Unit::Second).unwrap_or(time)
 }
 
-fn flows(keeper: &Keeper, peer: Peer, from: u32) -> Result<FlowPage, String> {
+fn flows(keeper: &Keeper, peer: &Peer, from: u32) -> Result<FlowPage, String> {
     let (flows, next) = keeper.line.flows(from).map_err(|e| e.to_string())?;
     let flows = flows.into_iter().filter(|flow| sees(keeper, peer, flow.session));
     Ok(FlowPage { flows: flows.map(flow_row).collect(), next })
@@ -85,15 +86,17 @@ fn shown(ends: Pair) -> [String; 2] {
     [ends.local.to_string(), ends.remote.to_string()]
 }
 
-fn sockets(keeper: &Keeper, peer: Peer) -> Result<Vec<SocketRow>, String> {
+fn sockets(keeper: &Keeper, peer: &Peer) -> Result<Vec<SocketRow>, String> {
     let moved = keeper.companion.moved().map_err(|e| in_full(&e))?;
     let rows = keeper.line.sockets(moved).map_err(|e| e.to_string())?;
     let rows = rows.map_err(|e| e.to_string())?.into_iter();
     let rows = rows.filter(|socket| sees(keeper, peer, Some(socket.session)));
-    Ok(rows.map(|socket| socket_row(keeper, socket)).collect())
+    let unhooked = keeper.companion.unhooked();
+    Ok(rows.map(|socket| socket_row(keeper, socket, &unhooked)).collect())
 }
 
-fn socket_row(keeper: &Keeper, socket: Socket) -> SocketRow {
+fn socket_row(keeper: &Keeper, socket: Socket, unhooked: &[Unhooked]) -> SocketRow {
+    let without = unhooked.iter().find(|it| (it.session, it.pid) == (socket.session, socket.pid));
     SocketRow {
         protocol: socket.protocol.word().into(),
         asked: socket.asked.to_string(),
@@ -102,6 +105,7 @@ fn socket_row(keeper: &Keeper, socket: Socket) -> SocketRow {
         pid: socket.pid,
         reason: why_bound(keeper, &socket).word().into(),
         program: socket.program.path.clone(),
+        unhooked: without.map(|it| it.refusal.word().into()),
     }
 }
 
@@ -139,9 +143,9 @@ fn why_bound(keeper: &Keeper, socket: &Socket) -> Reason {
     }
 }
 
-fn status(keeper: &Keeper, peer: Peer) -> Result<Status, String> {
+fn status(keeper: &Keeper, peer: &Peer) -> Result<Status, String> {
     let numbers = keeper.line.numbers().map_err(|e| e.to_string())?;
-    let seen = keeper.packets().map_err(|e| in_full(&e))?;
+    let met = keeper.switch.met().map_err(|e| in_full(&e))?;
     let reasons = keeper.reasons(&numbers);
     Ok(Status {
         datapath: "packet".into(),
@@ -157,7 +161,7 @@ fn status(keeper: &Keeper, peer: Peer) -> Result<Status, String> {
             .filter(|(_, count)| *count > 0)
             .map(|(reason, count)| (reason.word().into(), count))
             .collect(),
-        undiverted_share: undiverted_share(seen.session + seen.pool, numbers.counts.diverted),
+        undiverted_share: undiverted_share(met, numbers.counts.diverted),
         since: whole_seconds(keeper.since),
         // They speak of all sessions and addresses.
         notices: if peer.is_administrator() { keeper.notices() } else { Vec::new() },
@@ -186,7 +190,7 @@ pub(super) fn metrics(keeper: &Keeper) -> Result<metrics::Numbers, RunError> {
         reasons: keeper.reasons(&numbers),
         diverted: numbers.counts.diverted,
         rewritten: numbers.counts.rewritten,
-        queue_dropped: keeper.lost(),
+        queue_dropped: keeper.switch.lost(),
         unanswered: numbers.unanswered,
         flows: numbers.flows as u64,
         sessions: keeper.sessions.len() as u64,

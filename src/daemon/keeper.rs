@@ -8,18 +8,17 @@
 use super::RunError;
 use super::line::{self, Line, Numbers};
 use super::neighbours::{self, Neighbours};
-use crate::address::linux::{Addresses, PutOnError};
-use crate::address::{self, Adapter, arp};
+use crate::address::{self, Adapter, Addresses, PutOnError, arp};
 use crate::companion::{self, Companion, HostAddress, SessionEntry};
-use crate::config::machine;
 use crate::config::{Config, Severity};
-use crate::control::OpenedSession;
-use crate::divert::linux::rules::{self, Packets};
+use crate::control::access::Peer;
+use crate::control::{OpenedSession, Start, Started};
+use crate::divert::Switch;
 use crate::lease::{Leases, Refused, store::Store};
-use crate::owner::linux::diag::SockDiag;
+use crate::observe::event::Event as Record;
+use crate::owner::{self, AtPool, Watch};
 use crate::policy::Policy;
-use crate::session::linux::{Layout, Scopes};
-use crate::session::{Event, Session, SessionId};
+use crate::session::{Event, Session, SessionId, Sessions, UserId};
 use crate::verdict::{Reason, Reasons};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,25 +26,31 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Instant;
 
+/// How many programs without the hook are named at once.
+const UNHOOKED: usize = 20;
+
 /// Everything that is kept in step with the sessions.
 pub(super) struct Keeper {
     pub(super) config: Config,
     pub(super) config_path: PathBuf,
-    pub(super) layout: Layout,
-    pub(super) scopes: Scopes,
+    pub(super) logins: Sessions,
     pub(super) adapter: Adapter,
     pub(super) addresses: Addresses,
     pub(super) host_addresses: Vec<HostAddress>,
     pub(super) leases: Leases,
     pub(super) store: Store,
     pub(super) companion: Companion,
+    pub(super) watch: Watch,
+    /// What of sockets the packet line was told last.
+    pub(super) at_pool: AtPool,
+    pub(super) switch: Switch,
     pub(super) line: Line,
     pub(super) policy: Policy,
     pub(super) neighbours: Neighbours,
     pub(super) sessions: BTreeMap<SessionId, Held>,
+    /// Programs without the hook that an administrator has been told of.
+    pub(super) told_unhooked: BTreeSet<(SessionId, u32)>,
     pub(super) since: Timestamp,
-    /// Packets that met rules of ours that have been replaced since.
-    pub(super) met: Packets,
     /// When rules and routes were last looked after; `None`: they have to be.
     pub(super) mended: Option<Instant>,
 }
@@ -76,8 +81,10 @@ impl Keeper {
         }
         self.forget_the_dead()?;
         self.apply()?;
+        self.companion.begin()?;
+        self.follow_sockets()?;
         // What met the rules of a daemon that crashed is none of our count.
-        self.met = Packets::default();
+        self.switch.count_anew();
         self.line.begin()?;
         Ok(())
     }
@@ -86,7 +93,7 @@ impl Keeper {
     /// still taken back. Sessions that go on keep their sockets: those bound to a
     /// virtual address are reached there again after the next start.
     pub(super) fn end(mut self) {
-        warn_on("remove the rules", rules::remove());
+        warn_on("let go of the packets", self.switch.release());
         // Before the addresses: a bind must not be moved to one that is gone.
         warn_on("unload the companion hook", self.companion.unload());
         for address in self.sessions.values().flat_map(Held::addresses) {
@@ -118,13 +125,31 @@ impl Keeper {
     pub(super) fn open_session(
         &mut self,
         id: SessionId,
-        uid: u32,
+        user: UserId,
     ) -> Result<OpenedSession, String> {
-        let session = self.scopes.open_scope(id, uid).map_err(|e| in_full(&e))?;
-        let scope = session.path.clone();
+        let (session, scope) = self.logins.open(id, user).map_err(|e| in_full(&e))?;
         self.admit(session).map_err(|e| in_full(&e))?;
         let virtual_ip = self.sessions.get(&id).and_then(|held| held.address).map(IpAddr::V4);
         Ok(OpenedSession { scope, virtual_ip })
+    }
+
+    /// Starts a program in a session, for `exec` where a caller cannot enter one
+    /// himself.
+    ///
+    /// # Errors
+    /// Why not, as a sentence.
+    pub(super) fn start(&self, peer: &Peer, start: &Start) -> Result<Started, String> {
+        let id = start.session;
+        let held = self.sessions.get(&id).ok_or_else(|| format!("no session {id} is logged on"))?;
+        let user = &held.session.user;
+        let wanted = match &start.user {
+            None => user.id == peer.user,
+            Some(name) => user.is_called(name),
+        };
+        if !wanted {
+            return Err(format!("session {id} is {}'s: name him with --user", user.name));
+        }
+        self.companion.start(peer.pid, &held.session, start)
     }
 
     /// Reads the configuration file again. New flows, binds and logins go by it;
@@ -134,8 +159,9 @@ impl Keeper {
     /// Why it was not done: the file is wrong, and nothing was changed; or what
     /// could not be told to hook, line or rules, which the next second tries again.
     pub(super) fn reload(&mut self) -> Result<Vec<String>, String> {
-        let adapters = machine::adapters().map_err(|e| e.to_string())?;
+        let adapters = address::cards().map_err(|e| e.to_string())?;
         let (mut new, warnings) = Config::load_for(&self.config_path, &adapters, Severity::Error)
+            .inspect_err(|error| Record::ConfigRefused { why: &error.to_string() }.record())
             .map_err(|e| in_full(&e))?;
         let mut notes: Vec<String> = warnings.iter().map(ToString::to_string).collect();
         let mut keep = |key: &str, differs: bool| {
@@ -158,6 +184,7 @@ impl Keeper {
         self.mended = None;
         self.apply().map_err(|e| in_full(&e))?;
         tracing::info!("configuration reloaded");
+        Record::Reloaded.record();
         Ok(notes)
     }
 
@@ -168,13 +195,32 @@ impl Keeper {
         self.line.numbers()?;
         self.neighbours.ask(now, self.leases.upcoming(self::now(), neighbours::AHEAD));
         self.companion.refresh_programs()?;
+        self.tell_unhooked();
         let policy = Policy::compile(&self.config, companion::file_of);
         if policy != self.policy {
             self.policy = policy;
+            self.watch.set_policy(&self.policy);
             self.line.set_policy(self.policy.clone())?;
         }
         self.follow_host_addresses()?;
+        self.replace_duplicates()?;
+        self.follow_sockets()?;
         self.mend(now)
+    }
+
+    /// Tells of programs that run without the hook, of each once.
+    fn tell_unhooked(&mut self) {
+        let unhooked = self.companion.unhooked();
+        for it in unhooked.iter().filter(|it| !it.is_usual()) {
+            let Some(held) = self.sessions.get(&it.session) else { continue };
+            if self.told_unhooked.insert((it.session, it.pid)) {
+                tracing::warn!("{it}");
+                let (program, session) = (it.program.as_str(), it.session);
+                let user = held.session.user.name.as_str();
+                Record::NotVirtualized { program, session, user }.record();
+            }
+        }
+        self.told_unhooked.retain(|told| unhooked.iter().any(|it| (it.session, it.pid) == *told));
     }
 
     /// Takes note of host addresses that came or went. What fails is tried again.
@@ -203,7 +249,7 @@ impl Keeper {
                 self.admit(held.session)?;
             }
         }
-        Ok(())
+        Ok(self.switch.select(&self.selection())?)
     }
 
     /// Another machine answers for this address: no session gets it.
@@ -214,7 +260,22 @@ impl Keeper {
             return;
         }
         self.leases.avoid(address, "another machine answers for it");
+        Record::AddressConflict { address }.record();
         tracing::warn!("another machine uses an address of the pool: `status` says which");
+    }
+
+    /// Another machine turned out to have an address after it was given: its
+    /// session gets another one.
+    fn replace_duplicates(&mut self) -> Result<(), RunError> {
+        for address in self.addresses.duplicates()? {
+            let held = self.sessions.values().find(|held| held.address == Some(address));
+            let Some(session) = held.map(|held| held.session.clone()) else { continue };
+            tracing::warn!(session = %session.id, "another machine has the session's address");
+            self.dismiss(session.id)?;
+            self.avoid(address);
+            self.admit(session)?;
+        }
+        Ok(())
     }
 
     /// Packets by what became of them: those that the engine saw, and those that
@@ -224,7 +285,7 @@ impl Keeper {
         let hook = self.companion.counters().unwrap_or_default();
         reasons.add(Reason::ForeignSource, hook.foreign_source);
         reasons.add(Reason::ForeignListener, hook.foreign_listener);
-        reasons.add(Reason::Malformed, self.line.queues.truncated());
+        reasons.add(Reason::Malformed, self.switch.malformed());
         reasons
     }
 
@@ -235,30 +296,23 @@ impl Keeper {
         for held in exhausted {
             notices.push(format!("session {}: {}", held.session.id, Refused::Exhausted));
         }
-        let lost = self.lost();
-        if lost > 0 {
-            notices
-                .push(format!("{lost} packets were lost in full queues: the host is overloaded"));
-        }
+        notices.extend(self.switch.notices());
         for (address, why) in self.leases.avoided() {
             notices.push(format!("{address} is not given, {why}: take it out of pool.ranges"));
         }
+        let unhooked = self.companion.unhooked();
+        let unusual = unhooked.iter().filter(|it| !it.is_usual());
+        notices.extend(unusual.map(ToString::to_string).take(UNHOOKED));
         for path in self.companion.missing_programs() {
             notices.push(format!("listed program {} does not exist", path.display()));
         }
         notices
     }
 
-    /// Packets that the kernel's queues lost before the engine saw them.
-    pub(super) fn lost(&self) -> u64 {
-        let losses = self.line.queues.losses().unwrap_or_default();
-        losses.queue_dropped + losses.user_dropped
-    }
-
     fn admit(&mut self, session: Session) -> Result<(), RunError> {
         let id = session.id;
         if let Some(held) = self.sessions.get(&id) {
-            if held.session.cgroup == session.cgroup {
+            if held.session.scope == session.scope {
                 return Ok(());
             }
             // The number was used again before its end was seen.
@@ -275,11 +329,12 @@ impl Keeper {
         };
         let entry = SessionEntry { id, ipv4: address, ipv6: None, private_ipv6 };
         let held = Held { session, address, private_ipv6 };
-        if let Err(error) = self.companion.set_session(held.session.cgroup, &entry) {
+        if let Err(error) = self.companion.admit(&held.session, &entry) {
             self.take_from_host(&held);
             self.leases.give_back(now(), id);
             return Err(error.into());
         }
+        self.watch.admit(&held.session);
         self.sessions.insert(id, held);
         self.line.set_host(self.host())?;
         self.save();
@@ -294,10 +349,12 @@ impl Keeper {
                 Ok(lease) => lease.address,
                 Err(Refused::Exhausted) => {
                     tracing::warn!(session = %id, "{}", Refused::Exhausted);
+                    Record::NoAddress { session: id, user: &session.user.name }.record();
                     return None;
                 }
                 Err(refused @ Refused::PerUser { .. }) => {
                     tracing::warn!(session = %id, "{} {refused}", Refused::Exhausted);
+                    Record::NoAddress { session: id, user: &session.user.name }.record();
                     return None;
                 }
             };
@@ -312,6 +369,7 @@ impl Keeper {
                     tracing::warn!(session = %id, "{taken}");
                     self.leases.give_back(now(), id);
                     self.leases.avoid(address, "this machine uses it itself");
+                    Record::AddressOfThisHost { address }.record();
                 }
                 Err(error) => {
                     tracing::warn!(session = %id, "no address for now: {}", in_full(&error));
@@ -344,10 +402,11 @@ impl Keeper {
 
     /// Hook, sockets and addresses of a session that is over.
     fn take_from_host(&mut self, held: &Held) {
-        let forgotten = self.companion.remove_session(held.session.cgroup);
+        self.watch.dismiss(&held.session);
+        let forgotten = self.companion.dismiss(&held.session);
         warn_on("take a session from the hook", forgotten);
         if let Some(address) = held.address {
-            let ended = SockDiag::open().and_then(|mut diag| diag.end_bound_to(address.into()));
+            let ended = owner::end_bound_to(address.into());
             warn_on("end a session's sockets", ended);
         }
         for address in held.addresses() {
@@ -358,20 +417,31 @@ impl Keeper {
     /// Sessions that ended while no daemon was there.
     fn forget_the_dead(&mut self) -> Result<(), RunError> {
         let live: BTreeSet<SessionId> = self.sessions.keys().copied().collect();
+        let leased: BTreeSet<IpAddr> = self.leases.iter().map(|lease| lease.address).collect();
         for lease in self.leases.give_back_all_but(now(), &live) {
             tracing::info!(session = %lease.session, "session had ended meanwhile");
         }
         let held: BTreeSet<IpAddr> = self.sessions.values().flat_map(Held::addresses).collect();
         for stale in self.addresses.stale()? {
-            if !held.contains(&stale) {
+            let ours = address::MARKED
+                || self.is_configured(stale)
+                || leased.contains(&stale)
+                || matches!(stale, IpAddr::V6(six) if address::PRIVATE_IPV6.contains(&six));
+            if ours && !held.contains(&stale) {
                 warn_on("take off a stale address", self.addresses.take_off(stale));
             }
         }
-        let cgroups: BTreeSet<u64> =
-            self.sessions.values().map(|held| held.session.cgroup).collect();
-        self.companion.retain(|cgroup, _| cgroups.contains(&cgroup))?;
+        self.companion.keep_only(self.sessions.values().map(|held| &held.session))?;
         self.save();
         Ok(())
+    }
+
+    /// Tells the neighbours of every lease again: they may have forgotten, or
+    /// slept.
+    pub(super) fn announce_all(&self) {
+        for address in self.sessions.values().filter_map(|held| held.address) {
+            self.announce(address);
+        }
     }
 
     /// Tells the neighbours who has the address now. It is a courtesy: they find

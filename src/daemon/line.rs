@@ -1,11 +1,11 @@
 //! How does the packet line get its thread, and how is it spoken to?
 
 use crate::companion::Moved;
-use crate::divert::Divert;
-use crate::divert::linux::{Counters, Nfqueue, Waker, run_ahead};
+use crate::divert::{Divert, Diverter, Waker, run_ahead};
 use crate::engine::{Counts, Engine, Host};
 use crate::flow::FlowView;
-use crate::owner::linux::{KernelSockets, SocketRow};
+use crate::observe::event::Event as Record;
+use crate::owner::{KernelSockets, SocketRow};
 use crate::policy::Policy;
 use crate::verdict::Reasons;
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -50,8 +50,6 @@ pub(super) struct Numbers {
 pub(super) struct Line {
     orders: Sender<Order>,
     waker: Waker,
-    /// What the queues have taken and lost.
-    pub(super) queues: Arc<Counters>,
     thread: JoinHandle<io::Result<()>>,
 }
 
@@ -66,16 +64,20 @@ impl Line {
     /// # Errors
     /// The system gives no thread.
     pub(super) fn start(
-        divert: Nfqueue,
+        divert: Diverter,
         waker: Waker,
         sockets: KernelSockets,
         policy: Policy,
     ) -> io::Result<Self> {
         let (orders, taken) = bounded(64);
-        let queues = divert.counters();
         let engine = Engine::new(sockets, policy, FLOWS);
-        let thread = super::threads::spawn("packets", move || run(divert, engine, &taken))?;
-        Ok(Self { orders, waker, queues, thread })
+        let thread = super::threads::spawn("packets", move || {
+            run(divert, engine, &taken).inspect_err(|error| {
+                tracing::error!(%error, "packets are not diverted any more");
+                Record::NotDiverted { why: &error.to_string() }.record();
+            })
+        })?;
+        Ok(Self { orders, waker, thread })
     }
 
     /// From now on packets are taken: host and policy are known. Before, what
@@ -129,7 +131,7 @@ impl Line {
 
 #[expect(clippy::disallowed_methods, reason = "the line's shell is where its clock is read")]
 fn run(
-    mut divert: Nfqueue,
+    mut divert: Diverter,
     mut engine: Engine<KernelSockets>,
     orders: &Receiver<Order>,
 ) -> io::Result<()> {

@@ -1,15 +1,20 @@
 //! Is another daemon running here?
 
-use nix::fcntl::{Flock, FlockArg};
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, Write};
+use crate::guard::private_folder;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
 use std::path::{Path, PathBuf};
+
+/// What is locked.
+const LOCK: &str = "daemon.lock";
+/// Who has it: on Windows nobody else can read a file that is locked.
+const PID: &str = "daemon.pid";
 
 /// Held as long as the daemon lives; the kernel lets go of it when it dies.
 #[derive(Debug)]
-pub(super) struct Lock {
-    file: Flock<File>,
-    path: PathBuf,
+pub(crate) struct Lock {
+    file: File,
+    folder: PathBuf,
 }
 
 /// Why the lock could not be taken.
@@ -17,15 +22,15 @@ pub(super) struct Lock {
 pub enum LockError {
     /// The first one.
     #[error(
-        "sessionip is already running as process {pid} with the control socket {}: stop that one \
-         first, or give this one a control path of its own",
-        control.display()
+        "sessionip is already running as process {pid} with the state directory {}: stop that \
+         one first, or give this one a state-dir and a control of its own",
+        folder.display()
     )]
     Taken {
-        /// What it wrote into the lock file.
+        /// What it wrote beside the lock file.
         pid: String,
-        /// The control socket that both want.
-        control: PathBuf,
+        /// The state directory that both want.
+        folder: PathBuf,
     },
     /// The directory cannot be made or written.
     #[error("cannot lock {}: {source}", path.display())]
@@ -38,47 +43,41 @@ pub enum LockError {
 }
 
 impl Lock {
-    /// Locks the file beside the control socket.
+    /// Locks a file in the state directory, which is made if it is not there: two
+    /// daemons must not write the same leases.
     ///
     /// # Errors
     /// [`LockError`].
-    pub(super) fn take(control: &Path) -> Result<Self, LockError> {
-        let mut path = control.as_os_str().to_owned();
-        path.push(".lock");
-        let path = PathBuf::from(path);
+    pub(crate) fn take(folder: &Path) -> Result<Self, LockError> {
+        let path = folder.join(LOCK);
         let unusable = |source| LockError::Unusable { path: path.clone(), source };
-        if let Some(directory) = path.parent() {
-            std::fs::create_dir_all(directory).map_err(unusable)?;
-        }
+        private_folder(folder).map_err(unusable)?;
         let file = OpenOptions::new()
             .create(true)
             .truncate(false)
-            .read(true)
             .write(true)
             .open(&path)
             .map_err(unusable)?;
-        let mut file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(file) => file,
-            Err((mut file, nix::Error::EWOULDBLOCK)) => {
-                let mut pid = String::new();
-                file.read_to_string(&mut pid).map_err(unusable)?;
-                let pid = pid.trim().to_owned();
-                return Err(LockError::Taken { pid, control: control.to_owned() });
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let pid = std::fs::read_to_string(folder.join(PID)).map_err(unusable)?;
+                return Err(LockError::Taken { pid, folder: folder.to_owned() });
             }
-            Err((_, errno)) => return Err(unusable(errno.into())),
-        };
-        file.set_len(0)
-            .and_then(|()| file.rewind())
-            .and_then(|()| writeln!(file, "{}", std::process::id()))
-            .map_err(unusable)?;
-        Ok(Self { file, path })
+            Err(TryLockError::Error(source)) => return Err(unusable(source)),
+        }
+        std::fs::write(folder.join(PID), std::process::id().to_string()).map_err(unusable)?;
+        Ok(Self { file, folder: folder.to_owned() })
     }
 
-    /// Lets go of it and takes the file away.
-    pub(super) fn release(self) {
-        // Unlinked while still locked: who waits for it finds a new file.
-        if let Err(error) = std::fs::remove_file(&self.path) {
-            tracing::debug!(%error, "the lock file stays");
+    /// Lets go of it and takes the files away.
+    pub(crate) fn release(self) {
+        // Unlinked while still locked where the system can: who waits for it finds
+        // a new file.
+        for name in [PID, LOCK] {
+            if let Err(error) = std::fs::remove_file(self.folder.join(name)) {
+                tracing::debug!(%error, name, "a file of the lock stays");
+            }
         }
         drop(self.file);
     }
@@ -91,12 +90,12 @@ mod tests {
     #[test]
     fn the_second_is_told_of_the_first() {
         let directory = tempfile::tempdir().unwrap();
-        let control = directory.path().join("run/control.sock");
-        let first = Lock::take(&control).unwrap();
-        let refused = Lock::take(&control).unwrap_err().to_string();
-        assert!(refused.contains(&format!("process {}", std::process::id())), "{refused}");
+        let folder = directory.path().join("state");
+        let first = Lock::take(&folder).unwrap();
+        let refused = Lock::take(&folder).unwrap_err().to_string();
+        assert!(refused.contains(&format!("process {} ", std::process::id())), "{refused}");
         first.release();
-        Lock::take(&control).unwrap().release();
-        assert!(!directory.path().join("run/control.sock.lock").exists());
+        Lock::take(&folder).unwrap().release();
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
     }
 }

@@ -5,7 +5,9 @@
 //! | main | keeps sessions, leases, addresses and the hook in step; answers |
 //! | packets | the line: divert, engine, and nothing else |
 //! | sessions | watches logins |
-//! | control | signals and the control socket |
+//! | owners | follows sockets, where the system has to be listened to for that |
+//! | control | the control socket |
+//! | service | signals, what the system asks |
 //! | metrics | `GET /metrics` |
 //! | neighbours | asks whether somebody else has an address of the pool |
 //!
@@ -18,44 +20,39 @@
 mod answers;
 mod keeper;
 mod line;
-mod lock;
+pub(crate) mod lock;
 mod neighbours;
 mod tables;
 mod threads;
 
-use crate::address::linux::{self as addresses, Addresses};
-use crate::address::{self, ChooseError};
-use crate::companion::{self, Companion};
-use crate::config::{Config, LoadError, Severity, machine};
+use crate::address::{self, Addresses, ChooseError};
+use crate::companion::{self, Before};
+use crate::config::{Config, LoadError, Severity};
 use crate::control::access::Peer;
-use crate::control::server::Server;
-use crate::control::{Request, Response};
-use crate::divert::linux::rules::{self, Packets};
-use crate::divert::linux::{Nfqueue, OpenError};
+use crate::control::{Request, Response, Server};
+use crate::divert::{self, DivertError, Diverter, SelectError, Switch};
+use crate::guard;
 use crate::lease::Leases;
 use crate::lease::store::{Store, StoreError};
+use crate::observe::event::Event as Record;
+use crate::observe::log::LogError;
 use crate::observe::metrics;
-use crate::owner::linux::{KernelSockets, Sources};
+use crate::owner::{self, AtPool, OwnerError, Reader};
 use crate::policy::Policy;
-use crate::session;
-use crate::session::linux::{Layout, LayoutError, WatchError, Watcher};
+use crate::service::{self, Order, Orders, State};
+use crate::session::{self, Sessions, SessionsError, Watcher};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use keeper::Keeper;
 use line::Line;
 use lock::Lock;
 use neighbours::Neighbours;
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
-use sd_notify::NotifyState;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// The first of the six queues that packets are diverted to.
-pub const QUEUES: u16 = 7770;
 /// How often the main thread looks after what changes by time.
 const TICK: Duration = Duration::from_secs(1);
 /// How often a thread looks whether it is to end.
@@ -71,36 +68,40 @@ pub enum RunError {
     NoHostAddress { adapter: String },
     #[error("it is no IPv4 address, and sessions get IPv4 addresses only in this version")]
     NotIpv4,
+    #[error("nobody tells of sockets any more: {0}")]
+    NobodyTells(io::Error),
     #[error("cannot listen on {place}: {source}")]
     Listen { place: String, source: io::Error },
+    #[error(transparent)]
+    Log(#[from] LogError),
     #[error(transparent)]
     Config(#[from] LoadError),
     #[error(transparent)]
     Lock(#[from] lock::LockError),
     #[error(transparent)]
-    Layout(#[from] LayoutError),
-    #[error(transparent)]
-    Watch(#[from] WatchError),
+    Sessions(#[from] SessionsError),
     #[error(transparent)]
     Choose(#[from] ChooseError),
     #[error(transparent)]
-    Netlink(#[from] addresses::OpenError),
+    Netlink(#[from] address::OpenError),
     #[error(transparent)]
-    Addresses(#[from] addresses::ListError),
+    Addresses(#[from] address::ListError),
     #[error(transparent)]
-    PutOn(#[from] addresses::PutOnError),
+    PutOn(#[from] address::PutOnError),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
     Companion(#[from] companion::LoadError),
     #[error(transparent)]
+    Owner(#[from] OwnerError),
+    #[error(transparent)]
     Policy(#[from] companion::PolicyError),
     #[error(transparent)]
     Table(#[from] companion::TableError),
     #[error(transparent)]
-    Divert(#[from] OpenError),
+    Divert(#[from] DivertError),
     #[error(transparent)]
-    Rules(#[from] rules::RulesError),
+    Select(#[from] SelectError),
     #[error(transparent)]
     Line(#[from] line::Gone),
     #[error(transparent)]
@@ -117,8 +118,10 @@ impl RunError {
 enum Event {
     Asked(Peer, Request, Sender<Response>),
     Sessions(Vec<session::Event>),
+    Sockets,
+    NobodyTells(io::Error),
     Measured(Sender<metrics::Numbers>),
-    Signalled(Signal),
+    Ordered(Order),
     AnsweredElsewhere(Ipv4Addr),
 }
 
@@ -127,29 +130,26 @@ enum Event {
 /// # Errors
 /// [`RunError`], each of which says what is missing and how to get it.
 pub fn run(path: &Path) -> Result<(), RunError> {
-    if !nix::unistd::geteuid().is_root() {
+    if !guard::is_administrator() {
         return Err(RunError::NotRoot);
     }
-    let (config, warnings) = Config::load_for(path, &machine::adapters()?, Severity::Error)?;
+    let (config, warnings) = Config::load_for(path, &address::cards()?, Severity::Error)
+        .inspect_err(|error| Record::ConfigRefused { why: &error.to_string() }.record())?;
     for warning in &warnings {
         tracing::warn!(key = warning.key, line = warning.line, "{}", warning.message);
     }
-    let signals = catch_signals()?;
-    let lock = Lock::take(&config.control)?;
-    let control = config.control.clone();
-    let ended = serve(path, config, signals);
+    let orders = Orders::catch()?;
+    let lock = Lock::take(&config.state_dir)?;
+    let ended = serve(path, config, orders);
     // A line that is gone is a crash: what is ours stays for the next start.
     if !matches!(ended, Err(RunError::Line(_))) {
-        if let Err(error) = std::fs::remove_file(&control) {
-            tracing::debug!(%error, "the control socket stays");
-        }
         lock.release();
     }
     ended
 }
 
 /// Everything that happens while the lock is held.
-fn serve(path: &Path, config: Config, signals: SignalFd) -> Result<(), RunError> {
+fn serve(path: &Path, config: Config, orders: Orders) -> Result<(), RunError> {
     let server = Server::listen(&config.control)
         .map_err(|e| RunError::listen(config.control.display(), e))?;
     let pages = config
@@ -157,7 +157,7 @@ fn serve(path: &Path, config: Config, signals: SignalFd) -> Result<(), RunError>
         .map(|at| TcpListener::bind(at).map_err(|e| RunError::listen(at, e)))
         .transpose()?;
     let (neighbours, questions) = Neighbours::new();
-    let (watcher, mut keeper, logged_on) = open(path, config, neighbours)?;
+    let Opened { watcher, mut keeper, logged_on, reader } = open(path, config, neighbours)?;
 
     let (events, happening) = bounded(64);
     let (running, stop) = bounded(0);
@@ -165,14 +165,19 @@ fn serve(path: &Path, config: Config, signals: SignalFd) -> Result<(), RunError>
     let mut threads = vec![
         neighbours::answer(adapter, questions, events.clone(), stop.clone())?,
         threads::watch_sessions(watcher, events.clone(), stop.clone())?,
-        threads::serve_control(server, signals, events.clone(), stop.clone())?,
+        threads::obey_system(orders, events.clone(), stop.clone())?,
+        threads::serve_control(server, events.clone(), stop.clone())?,
     ];
+    if let Some(reader) = reader {
+        threads.push(threads::read_sockets(reader, events.clone(), stop.clone())?);
+    }
     if let Some(pages) = pages {
         threads.push(threads::serve_metrics(pages, events, stop)?);
     }
     let ended = keeper.begin(logged_on).and_then(|()| {
         tracing::info!(config = %path.display(), "ready");
-        notify(&[NotifyState::Ready]);
+        Record::Started { version: env!("CARGO_PKG_VERSION") }.record();
+        service::tell(State::Ready);
         attend(&mut keeper, &happening)
     });
     // Whoever waits for an answer or looks whether to go on hears of it now.
@@ -181,87 +186,88 @@ fn serve(path: &Path, config: Config, signals: SignalFd) -> Result<(), RunError>
         thread.join().ok();
     }
     if !matches!(ended, Err(RunError::Line(_))) {
-        notify(&[NotifyState::Stopping]);
+        service::tell(State::Stopping);
         keeper.end();
+        Record::Stopped.record();
     }
     ended
 }
 
-/// What [`open`] gives: who tells of sessions, who keeps up with them, and who is
-/// logged on.
-type Opened = (Watcher, Keeper, Vec<session::Event>);
+/// What [`open`] gives.
+struct Opened {
+    /// Tells of sessions.
+    watcher: Watcher,
+    /// Keeps up with them.
+    keeper: Keeper,
+    /// Who is logged on.
+    logged_on: Vec<session::Event>,
+    /// Has to be given a thread.
+    reader: Option<Reader>,
+}
 
 /// Opens all that packets need; nothing is led here yet. Where it fails, what it
 /// made is taken back, and what was there before, as of a crash, stays.
 fn open(path: &Path, config: Config, neighbours: Neighbours) -> Result<Opened, RunError> {
-    let layout = Layout::of_this_machine()?;
-    let scopes = layout.own_folder();
-    let pins = config.control.with_file_name("bpf");
-    let (no_scopes, no_pins) = (!scopes.exists(), !pins.exists());
-    open_in(path, config, layout, &pins, neighbours).inspect_err(|_| {
-        if no_scopes {
-            std::fs::remove_dir(scopes).ok();
+    let (divert, switch) = divert::open()
+        .inspect_err(|error| Record::NotDiverted { why: &error.to_string() }.record())?;
+    let (mut watcher, logins) = Sessions::watch()?;
+    let logged_on = watcher.next(Duration::ZERO);
+    let before = Before::look(&config.control);
+    match assemble(path, config, neighbours, (divert, switch), logins, &before, &logged_on) {
+        Ok((keeper, reader)) => Ok(Opened { watcher, keeper, logged_on, reader }),
+        Err(error) => {
+            before.restore();
+            watcher.close();
+            Err(error)
         }
-        if no_pins && let Err(error) = companion::forget_stale(&pins) {
-            tracing::debug!(%error, "something of the companion hook stays");
-        }
-    })
+    }
 }
 
-fn open_in(
+fn assemble(
     path: &Path,
     config: Config,
-    layout: Layout,
-    pins: &Path,
     neighbours: Neighbours,
-) -> Result<Opened, RunError> {
-    // Whether iptables is there is said before anything is made.
-    rules::packets()?;
+    (divert, switch): (Diverter, Switch),
+    logins: Sessions,
+    before: &Before,
+    logged_on: &[session::Event],
+) -> Result<(Keeper, Option<Reader>), RunError> {
     let mut addresses = Addresses::open()?;
     let adapter = address::choose(&config.pool, &addresses.adapters()?)?;
-    let (mut watcher, scopes) = Watcher::open(&layout)?;
-    let logged_on = watcher.next(Duration::ZERO);
     let (store, saved) = Store::open(&config.state_dir, keeper::now())?;
     let leases = Leases::restore(keeper::now(), &config.pool, adapter.reserved(), saved);
     let policy = Policy::compile(&config, companion::file_of);
-    let (divert, waker) = Nfqueue::open(QUEUES)?;
-    let mut companion = Companion::load(&companion::Options {
-        pin_directory: pins.to_owned(),
-        cgroup_root: layout.cgroup_root.clone(),
-    })?;
-    let sources = Sources {
-        scopes: scopes.clone(),
-        owners: Some(companion.owners()?),
-        closed: companion.closed(),
-        interface: adapter.index,
-    };
-    let mut sockets = KernelSockets::open(sources, now())?;
-    for event in &logged_on {
+    let mut companion = before.load(&logins)?;
+    let (mut sockets, watch, reader) =
+        owner::open(&logins, &mut companion, &policy, adapter.index, now())?;
+    for event in logged_on {
         if let session::Event::Started(session) = event {
             sockets.learn(session);
         }
     }
-    let line = Line::start(divert, waker, sockets, policy.clone())?;
+    let line = Line::start(divert, switch.waker(), sockets, policy.clone())?;
     let keeper = Keeper {
         config_path: path.to_owned(),
         sessions: BTreeMap::new(),
         host_addresses: Vec::new(),
+        told_unhooked: BTreeSet::new(),
         since: keeper::now(),
         config,
-        layout,
-        scopes,
+        logins,
         adapter,
         addresses,
         leases,
         store,
         companion,
+        watch,
+        at_pool: AtPool::default(),
+        switch,
         line,
         policy,
         neighbours,
-        met: Packets::default(),
         mended: Some(now()),
     };
-    Ok((watcher, keeper, logged_on))
+    Ok((keeper, reader))
 }
 
 /// The main thread's loop.
@@ -271,7 +277,7 @@ fn attend(keeper: &mut Keeper, happening: &Receiver<Event>) -> Result<(), RunErr
     loop {
         match happening.recv_timeout(TICK) {
             Ok(Event::Asked(peer, request, reply)) => {
-                reply.send(answers::answer(keeper, peer, request)).ok();
+                reply.send(answers::answer(keeper, &peer, request)).ok();
             }
             Ok(Event::Measured(reply)) => {
                 reply.send(answers::metrics(keeper)?).ok();
@@ -281,13 +287,16 @@ fn attend(keeper: &mut Keeper, happening: &Receiver<Event>) -> Result<(), RunErr
                     keeper.session_event(event)?;
                 }
             }
+            Ok(Event::Sockets) => complained = complain(keeper.follow_sockets().err(), &complained),
+            Ok(Event::NobodyTells(error)) => return Err(RunError::NobodyTells(error)),
             Ok(Event::AnsweredElsewhere(address)) => keeper.avoid(address),
-            Ok(Event::Signalled(Signal::SIGHUP)) => match keeper.reload() {
+            Ok(Event::Ordered(Order::Reload)) => match keeper.reload() {
                 Ok(notes) => notes.iter().for_each(|note| tracing::warn!("{note}")),
                 Err(sentence) => tracing::warn!("not reloaded: {sentence}"),
             },
-            Ok(Event::Signalled(signal)) => {
-                tracing::info!(%signal, "stopping");
+            Ok(Event::Ordered(Order::Resumed)) => keeper.announce_all(),
+            Ok(Event::Ordered(Order::Stop)) => {
+                tracing::info!("stopping");
                 return Ok(());
             }
             Err(RecvTimeoutError::Timeout) => {}
@@ -301,7 +310,7 @@ fn attend(keeper: &mut Keeper, happening: &Receiver<Event>) -> Result<(), RunErr
                 Err(error @ RunError::Line(_)) => return Err(error),
                 done => complained = complain(done.err(), &complained),
             }
-            notify(&[NotifyState::Watchdog]);
+            service::tell(State::Alive);
         }
     }
 }
@@ -313,24 +322,6 @@ fn complain(error: Option<RunError>, before: &str) -> String {
         tracing::warn!("{complaint}");
     }
     complaint
-}
-
-/// SIGTERM, SIGINT and SIGHUP as something to poll. Before any thread is made,
-/// so that they all have them blocked.
-fn catch_signals() -> io::Result<SignalFd> {
-    let mut set = SigSet::empty();
-    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
-        set.add(signal);
-    }
-    set.thread_block()?;
-    Ok(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?)
-}
-
-/// Tells systemd, where it is systemd that runs us.
-fn notify(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!(%error, "systemd was not told");
-    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "the daemon is where clocks are read")]

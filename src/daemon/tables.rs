@@ -1,10 +1,10 @@
 //! What do hook, rules and packet line need to know, and is it still so?
 
+use super::RunError;
 use super::keeper::{Held, Keeper};
-use super::{QUEUES, RunError};
 use crate::address;
 use crate::companion::{HostAddress, PolicyView};
-use crate::divert::linux::rules::{self, Packets, RuleSet};
+use crate::divert::Selection;
 use crate::engine::{self, Host};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
@@ -17,10 +17,12 @@ const UNMENDED: Duration = Duration::from_secs(5);
 impl Keeper {
     /// Tells everybody everything.
     pub(super) fn apply(&mut self) -> Result<(), RunError> {
+        self.watch.set_policy(&self.policy);
+        self.watch.set_pool(&self.pool());
         self.tell_hook()?;
         self.line.set_policy(self.policy.clone())?;
         self.line.set_host(self.host())?;
-        self.lay_rules()
+        Ok(self.switch.select(&self.selection())?)
     }
 
     /// Lays again what somebody else took along: `nft flush ruleset` takes our
@@ -29,7 +31,7 @@ impl Keeper {
         if self.mended.is_some_and(|at| now.duration_since(at) < UNMENDED) {
             return Ok(());
         }
-        if !rules::is_installed(&self.rule_set())? {
+        if !self.switch.holds(&self.selection())? {
             tracing::warn!("rules of ours were gone, and are laid again: who flushed them?");
             self.apply()?;
         }
@@ -44,16 +46,16 @@ impl Keeper {
         Ok(())
     }
 
-    /// Packets that met our rules since the daemon started.
-    pub(super) fn packets(&self) -> Result<Packets, RunError> {
-        let now = rules::packets()?;
-        Ok(Packets { session: self.met.session + now.session, pool: self.met.pool + now.pool })
-    }
-
-    fn lay_rules(&mut self) -> Result<(), RunError> {
-        // Rules that are replaced begin to count anew.
-        self.met = self.packets()?;
-        Ok(rules::install(&self.rule_set())?)
+    /// Sockets have come or gone at addresses of the pool: the packet line hears of
+    /// those that concern it.
+    pub(super) fn follow_sockets(&mut self) -> Result<(), RunError> {
+        let at_pool = self.watch.at_pool(&self.host());
+        if at_pool != self.at_pool {
+            self.at_pool = at_pool;
+            self.line.set_host(self.host())?;
+            self.switch.select(&self.selection())?;
+        }
+        Ok(())
     }
 
     /// Tells the hook all but the sessions.
@@ -110,6 +112,7 @@ impl Keeper {
             holders: holders.collect(),
             sessions: held.map(|held| (held.session.id, addresses(held))).collect(),
             pool: self.pool(),
+            moved: self.at_pool.moved.iter().copied().collect(),
         })
     }
 
@@ -131,14 +134,20 @@ impl Keeper {
         held.into_iter()
     }
 
-    fn rule_set(&self) -> RuleSet {
-        let parents = self.layout.parents();
-        // A host without logind has no such folder, and the rule needs one.
-        let parents = parents.filter(|path| self.layout.cgroup_root.join(path).is_dir());
-        RuleSet {
-            base_queue: QUEUES,
+    pub(super) fn selection(&self) -> Selection {
+        let on_nic = self.host_addresses.iter().filter(|host| host.pool_nic);
+        Selection {
             pool: self.pool(),
-            scope_parents: parents.map(|path| path.to_string_lossy().into_owned()).collect(),
+            host_addresses: on_nic.map(|host| host.address).collect(),
+            broadcast: self.adapter.broadcasts().map(IpAddr::V4).collect(),
+            parents: self.logins.parents(),
+            exclude_ports: self.config.divert.exclude_ports.clone(),
+            moved: self.at_pool.moved.clone(),
+            foreign: if self.config.isolation.sources {
+                self.at_pool.foreign.clone()
+            } else {
+                Vec::new()
+            },
         }
     }
 }

@@ -2,12 +2,13 @@
 
 use super::{Event, LOOK_UP, now};
 use crate::control::Response;
-use crate::control::server::Server;
+use crate::control::Server;
+use crate::control::access::Peer;
 use crate::observe;
-use crate::session::linux::Watcher;
-use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
-use nix::sys::signal::Signal;
-use nix::sys::signalfd::SignalFd;
+use crate::owner::Reader;
+use crate::service::Orders;
+use crate::session::Watcher;
+use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
 use std::io;
 use std::net::TcpListener;
 use std::thread::JoinHandle;
@@ -30,36 +31,71 @@ pub(super) fn watch_sessions(
     })
 }
 
-/// Takes questions and signals.
-pub(super) fn serve_control(
-    mut server: Server,
-    signals: SignalFd,
+/// Tells of sockets, where the system has to be listened to for that.
+pub(super) fn read_sockets(
+    mut reader: Reader,
     events: Sender<Event>,
     stop: Receiver<()>,
 ) -> io::Result<JoinHandle<()>> {
-    let asked = events.clone();
-    let mut answer = move |peer, request| {
+    spawn("owners", move || {
+        while runs(&stop) {
+            match reader.turn(LOOK_UP) {
+                // It never waits for the main thread, which looks every second
+                // anyway: packets wait for what is read here.
+                Ok(told) if told.at_pool => match events.try_send(Event::Sockets) {
+                    Ok(()) | Err(TrySendError::Full(_)) => {}
+                    Err(TrySendError::Disconnected(_)) => return,
+                },
+                Ok(_) => {}
+                Err(error) => {
+                    events.send(Event::NobodyTells(error)).ok();
+                    return;
+                }
+            }
+        }
+    })
+}
+
+/// Takes questions.
+pub(super) fn serve_control(
+    mut server: Server,
+    events: Sender<Event>,
+    stop: Receiver<()>,
+) -> io::Result<JoinHandle<()>> {
+    let mut answer = move |peer: &Peer, request| {
         let (reply, answer) = bounded(1);
-        let sent = asked.send(Event::Asked(peer, request, reply));
+        let sent = events.send(Event::Asked(peer.clone(), request, reply));
         sent.ok()
             .and_then(|()| answer.recv().ok())
             .unwrap_or_else(|| Response::Error("the daemon is stopping".into()))
     };
     spawn("control", move || {
         while runs(&stop) {
-            match server.turn(now(), LOOK_UP, &signals, &mut answer) {
-                Ok(false) => {}
-                Ok(true) => {
-                    while let Ok(Some(caught)) = signals.read_signal() {
-                        let number = i32::try_from(caught.ssi_signo).unwrap_or_default();
-                        let Ok(signal) = Signal::try_from(number) else { continue };
-                        if events.send(Event::Signalled(signal)).is_err() {
-                            return;
-                        }
+            if let Err(error) = server.turn(now(), LOOK_UP, &mut answer) {
+                tracing::error!(%error, "the control socket is gone");
+                return;
+            }
+        }
+    })
+}
+
+/// Takes what the system asks.
+pub(super) fn obey_system(
+    mut orders: Orders,
+    events: Sender<Event>,
+    stop: Receiver<()>,
+) -> io::Result<JoinHandle<()>> {
+    spawn("service", move || {
+        while runs(&stop) {
+            match orders.next(LOOK_UP) {
+                Ok(None) => {}
+                Ok(Some(order)) => {
+                    if events.send(Event::Ordered(order)).is_err() {
+                        return;
                     }
                 }
                 Err(error) => {
-                    tracing::error!(%error, "the control socket is gone");
+                    tracing::error!(%error, "the system can tell the daemon nothing any more");
                     return;
                 }
             }

@@ -1,17 +1,59 @@
 //! How do packets come and go?
 //!
-//! A divert hands over packets in batches, takes a verdict for each, and lets
-//! the changed ones go on changed.
+//! A [`Divert`] hands over packets in batches, takes a verdict for each, and lets
+//! the changed ones go on changed. A platform supplies one ([`Diverter`]) and the
+//! [`Switch`] that says which packets are led to it.
 
 #![warn(clippy::indexing_slicing, reason = "nothing that strangers send may panic")]
 
+#[cfg(any(windows, test))]
+mod filter;
+mod held;
 #[cfg(target_os = "linux")]
 pub mod linux;
+#[cfg(windows)]
+pub mod windows;
+
+#[cfg(windows)]
+pub use windows::{
+    Counters, Diverter, OpenError, OpenError as DivertError, SelectError, Switch, Waited, Waker,
+    open, run_ahead,
+};
+
+#[cfg(target_os = "linux")]
+pub use linux::{
+    DivertError, Nfqueue as Diverter, RulesError as SelectError, Switch, Waker, open, run_ahead,
+};
 
 use crate::engine::Diverted;
+use crate::packet::{Endpoint, Protocol};
 use crate::verdict::Verdict;
 use std::io;
+use std::net::IpAddr;
 use std::time::Duration;
+
+/// Which packets are led here. What it does not name goes its way untouched.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// First and last of each range of virtual addresses.
+    pub pool: Vec<(IpAddr, IpAddr)>,
+    /// The host addresses on the pool's NIC.
+    pub host_addresses: Vec<IpAddr>,
+    /// The cgroups whose sockets' packets are led here, relative to the root of
+    /// their tree; none where there are no cgroups.
+    pub parents: Vec<String>,
+    /// The directed broadcast addresses of the pool's NIC: what is sent there is left
+    /// alone, like all other broadcast.
+    pub broadcast: Vec<IpAddr>,
+    /// Local ports that are left alone.
+    pub exclude_ports: Vec<(Protocol, u16)>,
+    /// Listeners that the hook moved to a virtual address: their sessions look for
+    /// them at 127.0.0.1 and at the host address, too (O2, O4).
+    pub moved: Vec<(Protocol, Endpoint)>,
+    /// Sockets bound to the address of a session that is not theirs (O5): nothing
+    /// leaves from there and nothing arrives.
+    pub foreign: Vec<(Protocol, Endpoint)>,
+}
 
 /// Where packets come from and go back to.
 pub trait Divert {

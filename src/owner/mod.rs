@@ -1,9 +1,23 @@
 //! Whose socket is this?
 //!
-//! The engine asks through [`Sockets`]; the platform answers from the kernel.
+//! The engine asks through [`Sockets`]. A platform supplies [`open`], which gives
+//! [`KernelSockets`] for the engine, [`Watch`] for the keeper and, where it needs a
+//! thread, [`Reader`]; [`end_bound_to`]; and [`one_spelling`] for names of programs.
 
 #[cfg(target_os = "linux")]
 pub mod linux;
+pub mod table;
+#[cfg(windows)]
+pub mod windows;
+
+#[cfg(target_os = "linux")]
+pub use linux::{
+    KernelSockets, Opened, OwnerError, Reader, Watch, end_bound_to, one_spelling, open,
+};
+#[cfg(windows)]
+pub use windows::{
+    KernelSockets, Opened, OwnerError, Reader, Watch, end_bound_to, one_spelling, open,
+};
 
 use crate::packet::{Endpoint, Protocol};
 use crate::session::SessionId;
@@ -42,6 +56,23 @@ impl Program {
     }
 }
 
+/// A socket that takes what is sent to it, for the command `sockets`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SocketRow {
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// What its program asked to be bound to.
+    pub asked: Endpoint,
+    /// What it is bound to.
+    pub bound: Endpoint,
+    /// The session it belongs to.
+    pub session: SessionId,
+    /// Its process, 0 where nobody knows it.
+    pub pid: u32,
+    /// Its program.
+    pub program: Arc<Program>,
+}
+
 /// A socket that takes packets sent to some endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Receiver {
@@ -49,6 +80,25 @@ pub struct Receiver {
     pub bound: Bound,
     /// Whose it is.
     pub owner: Owner,
+}
+
+/// What happened while sockets were followed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// How many events there were.
+    pub events: usize,
+    /// A socket came or went at a virtual address: what is led here, or cut, may
+    /// have changed.
+    pub at_pool: bool,
+}
+
+/// Sockets at addresses of the pool that the packet line has to know of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AtPool {
+    /// Wildcard listeners that were moved there (O2, O4).
+    pub moved: Vec<(Protocol, Endpoint)>,
+    /// Sockets at the address of a session that is not theirs (O5).
+    pub foreign: Vec<(Protocol, Endpoint)>,
 }
 
 /// How a receiving socket is bound.

@@ -1,15 +1,24 @@
 //! Who is logged on?
 //!
-//! The platform watches for sessions ([`linux::Watcher`]) and says which one a
-//! socket's cgroup belongs to ([`linux::Scopes`]).
+//! A platform supplies [`Sessions`], [`Watcher`], which tells of logons and
+//! logoffs, [`UserId`], and [`Scope`]: what a session is to the system.
 
+#[cfg(target_os = "linux")]
 pub mod linux;
+
+#[cfg(target_os = "linux")]
+pub use linux::{Scope, Sessions, SessionsError, UserId, Watcher};
+
+#[cfg(windows)]
+pub mod windows;
+
+#[cfg(windows)]
+pub use windows::{Scope, Sessions, SessionsError, UserId, Watcher};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
 
 /// A login session's number: logind's, or the one `exec --session N` was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -41,19 +50,26 @@ pub struct Session {
     pub user: User,
     /// When it began; the same after a restart of the daemon.
     pub since: Timestamp,
-    /// Its cgroup's id: the inode number of its scope's folder.
-    pub cgroup: u64,
-    /// The folder of its scope.
-    pub path: PathBuf,
+    /// What it is to the system; tells two sessions apart that had one number.
+    pub scope: Scope,
 }
 
 /// A user of this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
-    /// The number.
-    pub uid: u32,
-    /// The name; the number in digits where nobody knows a name.
+    /// As the system knows him.
+    pub id: UserId,
+    /// The name; the id in text where nobody knows a name.
     pub name: String,
+}
+
+impl User {
+    /// Is this his name, with or without the domain? Windows' names are the same in
+    /// any case, and Linux' have no domain.
+    pub fn is_called(&self, name: &str) -> bool {
+        let alone = self.name.rsplit('\\').next();
+        [Some(self.name.as_str()), alone].iter().flatten().any(|its| its.eq_ignore_ascii_case(name))
+    }
 }
 
 /// What happened to a session.

@@ -2,6 +2,7 @@
 //! and reconfigured? The built executable on a network of its own, with programs
 //! in sessions. Needs root, iproute2, iptables and python3.
 
+#![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 #![expect(clippy::print_stdout, reason = "sentences and times, for who reads the test's output")]
 

@@ -1,6 +1,7 @@
 //! Do rules, queues and verdicts lead packets where they are to go? On a real
 //! kernel, in network namespaces of their own. Needs root.
 
+#![cfg(target_os = "linux")]
 #![expect(
     clippy::expect_used,
     clippy::disallowed_methods,

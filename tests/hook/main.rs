@@ -3,6 +3,7 @@
 //! Needs root, a cgroup2 hierarchy, BTF and iproute2. Each test has a network
 //! namespace, cgroups and pins of its own, and removes them.
 
+#![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test ends where it fails")]
 
 /// A host with two sessions, and programs in them.
@@ -10,6 +11,8 @@ mod lab;
 
 /// Which address does a bind get?
 mod bind;
+/// Does the kernel answer the table of cases?
+mod cases;
 /// Who may use which address?
 mod isolation;
 /// What happens when the daemon is killed, restarted, stopped?
@@ -20,3 +23,6 @@ mod localhost;
 mod owner;
 /// Which programs are meant?
 mod programs;
+/// The table of cases.
+#[path = "../../hook/tests/cases/table.rs"]
+mod table;

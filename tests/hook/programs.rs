@@ -27,25 +27,25 @@ fn acts_as_another_program() {
 }
 
 /// A folder with programs, removed with it.
-struct Folder(tempfile::TempDir);
+pub(crate) struct Folder(tempfile::TempDir);
 
 impl Folder {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         Self(folder)
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
     /// A program that binds.
-    fn program(&self, name: &str) -> PathBuf {
+    pub(crate) fn program(&self, name: &str) -> PathBuf {
         self.copy(&env::current_exe().unwrap(), name)
     }
 
-    fn copy(&self, from: &Path, name: &str) -> PathBuf {
+    pub(crate) fn copy(&self, from: &Path, name: &str) -> PathBuf {
         let path = self.path(name);
         fs::copy(from, &path).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
@@ -53,7 +53,8 @@ impl Folder {
     }
 }
 
-const ARGUMENTS: [&str; 3] = ["--exact", "programs::acts_as_another_program", "--nocapture"];
+pub(crate) const ARGUMENTS: [&str; 3] =
+    ["--exact", "programs::acts_as_another_program", "--nocapture"];
 
 fn given(lab: &Lab, program: &Path, protocol: &str) -> String {
     lab.run(In::Session(1), PERSON, || {
@@ -70,7 +71,7 @@ fn given(lab: &Lab, program: &Path, protocol: &str) -> String {
     })
 }
 
-fn answer(output: &[u8]) -> String {
+pub(crate) fn answer(output: &[u8]) -> String {
     let output = String::from_utf8_lossy(output);
     let given = output.lines().find_map(|line| line.strip_prefix("given="));
     given.unwrap_or("no answer").to_owned()

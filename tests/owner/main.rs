@@ -3,6 +3,8 @@
 //! place unless it says otherwise. Needs root, a cgroup v2 mount, iproute2 and
 //! python3.
 
+#![cfg(target_os = "linux")]
+
 mod world;
 
 use sessionip::owner::linux::diag::{Family, State, States};

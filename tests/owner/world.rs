@@ -103,7 +103,7 @@ impl World {
         .unwrap();
         for (session, ipv4) in [(1, None), (2, Some(Ipv4Addr::new(10, 88, 0, 102)))] {
             let id = SessionId(session);
-            let cgroup = self.scopes.session(id).unwrap().cgroup;
+            let cgroup = self.scopes.session(id).unwrap().scope.cgroup;
             let entry = SessionEntry { id, ipv4, ipv6: None, private_ipv6: None };
             hook.set_session(cgroup, &entry).unwrap();
         }
@@ -123,7 +123,7 @@ impl World {
 
     /// The folder of a session's scope.
     pub(crate) fn scope(&self, session: u32) -> PathBuf {
-        self.scopes.session(SessionId(session)).unwrap().path
+        self.scopes.session(SessionId(session)).unwrap().scope.path
     }
 
     pub(crate) fn program(&self, session: u32, script: &str) -> Program {

@@ -2,6 +2,7 @@
 //! packages them. Needs root, iproute2, iptables, iperf3, iperf, nginx,
 //! redis-server, python3 and nodejs.
 
+#![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod lab;

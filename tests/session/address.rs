@@ -1,8 +1,8 @@
 //! Virtual addresses on a real network stack.
 
 use crate::namespace::{Namespace, ip};
-use sessionip::address::linux::{Addresses, PutOnError};
 use sessionip::address::{Adapter, LocalAddress, arp, private_ipv6};
+use sessionip::address::{Addresses, PutOnError};
 use sessionip::session::SessionId;
 use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};

@@ -141,15 +141,15 @@ fn an_opened_session_lives_as_long_as_its_processes() {
     let (mut watcher, scopes) = tree.watch();
     let opened = scopes.open_scope(SessionId(7), 0).unwrap();
     assert_eq!(opened.user.name, "root");
-    assert_eq!(opened.path, tree.own(7));
-    assert_eq!(scopes.session_of(opened.cgroup), Some(SessionId(7)), "known at once");
+    assert_eq!(opened.scope.path, tree.own(7));
+    assert_eq!(scopes.session_of(opened.scope.cgroup), Some(SessionId(7)), "known at once");
     assert_eq!(started(&mut watcher, 7), opened);
 
-    let first = Sleeper::enter(&opened.path);
-    let nested = opened.path.join("nested/deeper");
+    let first = Sleeper::enter(&opened.scope.path);
+    let nested = opened.scope.path.join("nested/deeper");
     fs::create_dir_all(&nested).unwrap();
     let second = Sleeper::enter(&nested);
-    let mut pids = processes(&opened.path);
+    let mut pids = processes(&opened.scope.path);
     pids.sort_unstable();
     let mut expected = [first.0.id(), second.0.id()];
     expected.sort_unstable();
@@ -163,8 +163,8 @@ fn an_opened_session_lives_as_long_as_its_processes() {
     quiet(&mut watcher, 300);
     drop(second);
     ended(&mut watcher, 7, 3);
-    assert!(!opened.path.exists(), "the scope is removed with its session");
-    assert_eq!(scopes.session_of(opened.cgroup), None);
+    assert!(!opened.scope.path.exists(), "the scope is removed with its session");
+    assert_eq!(scopes.session_of(opened.scope.cgroup), None);
     assert_eq!(scopes.session(SessionId(7)), None);
     quiet(&mut watcher, 200);
 }
@@ -188,14 +188,14 @@ fn a_session_is_there_for_whoever_it_was_just_opened_for() {
     let (mut watcher, scopes) = tree.watch();
     let opened = scopes.open_scope(SessionId(7), 0).unwrap();
     started(&mut watcher, 7);
-    drop(Sleeper::enter(&opened.path));
+    drop(Sleeper::enter(&opened.scope.path));
     // Its last process has gone. Opened again at this moment, it must not go away
     // under the process that is about to enter.
     for _ in 0..5 {
         let again = scopes.open_scope(SessionId(7), 0).unwrap();
         assert_eq!(again, opened);
         quiet(&mut watcher, 400);
-        drop(Sleeper::enter(&opened.path));
+        drop(Sleeper::enter(&opened.scope.path));
     }
     ended(&mut watcher, 7, 3);
 }
@@ -230,13 +230,13 @@ fn sessions_outlive_the_daemon() {
     let tree = Tree::new();
     let (mut watcher, scopes) = tree.watch();
     let before = scopes.open_scope(SessionId(7), 0).unwrap();
-    let _process = Sleeper::enter(&before.path);
+    let _process = Sleeper::enter(&before.scope.path);
     started(&mut watcher, 7);
     drop((watcher, scopes));
-    fs::create_dir(before.path.join("changes-the-folder-s-times")).unwrap();
+    fs::create_dir(before.scope.path.join("changes-the-folder-s-times")).unwrap();
     let (mut watcher, scopes) = tree.watch();
     assert_eq!(watcher.next(Duration::ZERO), [Event::Started(before.clone())]);
-    assert_eq!(scopes.session_of(before.cgroup), Some(SessionId(7)));
+    assert_eq!(scopes.session_of(before.scope.cgroup), Some(SessionId(7)));
 }
 
 #[test]
@@ -248,7 +248,7 @@ fn sessions_of_logind_are_followed() {
     quiet(&mut watcher, 200);
     let process = Sleeper::enter(&scope);
     let session = started(&mut watcher, 3);
-    assert_eq!(session.user.uid, 1000);
+    assert_eq!(session.user.id, 1000);
     assert_eq!(session.since.to_string(), "2026-11-21T23:11:09Z");
     // Who runs `exec --session 3` enters logind's scope.
     assert_eq!(scopes.open_scope(SessionId(3), 1000).unwrap(), session);
@@ -282,8 +282,8 @@ fn a_session_without_a_number_gets_a_free_one() {
     // logind's sixth, when the sixth is one of our own.
     let _six = Sleeper::enter(&tree.logind(1002, "6"));
     let six = started(&mut watcher, OURS + 7);
-    assert_eq!(scopes.session_of(own.cgroup), Some(SessionId(6)));
-    assert_eq!(scopes.session_of(six.cgroup), Some(SessionId(OURS + 7)));
+    assert_eq!(scopes.session_of(own.scope.cgroup), Some(SessionId(6)));
+    assert_eq!(scopes.session_of(six.scope.cgroup), Some(SessionId(OURS + 7)));
     let taken = scopes.open_scope(SessionId(OURS + 5), 0).unwrap_err();
     assert!(matches!(taken, OpenError::OtherUser { .. }), "{taken:?}");
 }
@@ -305,7 +305,7 @@ fn programs_beside_the_scopes_count_as_the_oldest_session() {
     let five = Sleeper::enter(&tree.logind(1000, "5"));
     started(&mut watcher, 5);
     assert_eq!(scopes.session_of(cgroup(&beside)), Some(SessionId(5)), "it is older");
-    assert_eq!(scopes.session_of(four_session.cgroup), Some(SessionId(4)), "a scope wins");
+    assert_eq!(scopes.session_of(four_session.scope.cgroup), Some(SessionId(4)), "a scope wins");
     drop(five);
     ended(&mut watcher, 5, 1);
     assert_eq!(scopes.session_of(cgroup(&beside)), Some(SessionId(4)));
@@ -326,7 +326,7 @@ fn nothing_is_missed_when_many_come_and_go() {
     // More events than the kernel queues are simulated by not reading any.
     let sleepers: Vec<Sleeper> = (1..=60)
         .map(|number| {
-            Sleeper::enter(&scopes.open_scope(SessionId(number), number % 3).unwrap().path)
+            Sleeper::enter(&scopes.open_scope(SessionId(number), number % 3).unwrap().scope.path)
         })
         .collect();
     let mut live = std::collections::BTreeSet::new();
@@ -361,15 +361,15 @@ fn an_own_scope_removed_by_hand_ends_its_session() {
     let (mut watcher, scopes) = tree.watch();
     let first = scopes.open_scope(SessionId(7), 0).unwrap();
     started(&mut watcher, 7);
-    close_scope(&first.path).unwrap();
+    close_scope(&first.scope.path).unwrap();
     let second = scopes.open_scope(SessionId(7), 0).unwrap();
-    assert_ne!(first.cgroup, second.cgroup);
+    assert_ne!(first.scope.cgroup, second.scope.cgroup);
     let events = until(&mut watcher, 3, |event| matches!(event, Event::Started(_)));
     assert_eq!(events, [Event::Ended(SessionId(7)), Event::Started(second.clone())]);
-    assert_eq!(scopes.session_of(second.cgroup), Some(SessionId(7)));
-    assert_eq!(scopes.session_of(first.cgroup), None);
-    let process = Sleeper::enter(&second.path);
-    assert!(close_scope(&second.path).unwrap_err().has_processes());
+    assert_eq!(scopes.session_of(second.scope.cgroup), Some(SessionId(7)));
+    assert_eq!(scopes.session_of(first.scope.cgroup), None);
+    let process = Sleeper::enter(&second.scope.path);
+    assert!(close_scope(&second.scope.path).unwrap_err().has_processes());
     drop(process);
 }
 
@@ -379,16 +379,16 @@ fn a_clean_stop_leaves_only_living_sessions() {
     let (watcher, scopes) = tree.watch();
     let opened = scopes.open_scope(SessionId(7), 0).unwrap();
     scopes.open_scope(SessionId(8), 0).unwrap();
-    let process = Sleeper::enter(&opened.path);
+    let process = Sleeper::enter(&opened.scope.path);
     assert!(!watcher.close());
-    assert!(opened.path.exists() && !tree.own(8).exists());
+    assert!(opened.scope.path.exists() && !tree.own(8).exists());
     let (mut watcher, _scopes) = tree.watch();
     started(&mut watcher, 7);
     drop(process);
     ended(&mut watcher, 7, 3);
     assert!(watcher.close());
     assert!(!tree.layout.own_folder().exists());
-    assert!(enter_scope(&opened.path).unwrap_err().is_gone());
+    assert!(enter_scope(&opened.scope.path).unwrap_err().is_gone());
 }
 
 #[test]
@@ -396,9 +396,9 @@ fn asking_for_a_session_is_cheap() {
     let tree = Tree::new();
     let (_watcher, scopes) = tree.watch();
     let opened = scopes.open_scope(SessionId(7), 0).unwrap();
-    let leaf = opened.path.join("leaf");
+    let leaf = opened.scope.path.join("leaf");
     fs::create_dir(&leaf).unwrap();
-    for (what, id) in [("scope", opened.cgroup), ("leaf", cgroup(&leaf)), ("none", 1)] {
+    for (what, id) in [("scope", opened.scope.cgroup), ("leaf", cgroup(&leaf)), ("none", 1)] {
         let first = Instant::now();
         scopes.session_of(id);
         let first = first.elapsed();

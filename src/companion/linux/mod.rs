@@ -1,22 +1,25 @@
 //! The eBPF programs and the maps through which they are told what to do.
 
 mod descendants;
+mod error;
 mod handles;
 mod links;
 mod lists;
+mod open;
 mod pins;
 mod prefixes;
 mod programs;
 mod table;
+mod told;
 
+pub use error::{LoadError, PolicyError, ProgramError, TableError, UnloadError};
 pub use handles::{ClosedSockets, OwnerMap};
 pub use lists::file_of;
+pub use open::Before;
 pub use pins::forget_stale;
+pub use told::{Closed, Moved, SocketOwner};
 
-use super::{
-    Counters, HostAddress, LoadError, Moved, Options, PolicyError, PolicyView, SessionEntry,
-    TableError, UnloadError,
-};
+use super::{Counters, HostAddress, PolicyView, SessionEntry};
 use crate::packet::{Endpoint, Protocol};
 use crate::session::SessionId;
 use aya::EbpfLoader;
@@ -32,6 +35,16 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
 use table::{Array, Pool, Sums, Table, take};
+
+/// Where the companion is loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Links and maps are pinned here. A bpffs is mounted on it unless it
+    /// already lies in one; the mount namespace must outlive the daemon.
+    pub pin_directory: PathBuf,
+    /// The root of the cgroup2 hierarchy.
+    pub cgroup_root: PathBuf,
+}
 
 /// The loaded hook. Dropping it leaves the hook in place, for the next daemon;
 /// [`Companion::unload`] takes it away.

@@ -20,21 +20,23 @@
 
 mod counters;
 mod facts;
-mod held;
 mod netlink;
 mod outbox;
 mod priority;
 pub mod rules;
 mod socket;
+mod switch;
 
 pub use counters::{Counters, Losses};
 pub use priority::run_ahead;
+pub use rules::RulesError;
+pub use switch::{DivertError, FIRST_QUEUE, Switch, open};
 
 use crate::divert::Divert;
+use crate::divert::held::{self, Held};
 use crate::engine::Diverted;
 use crate::verdict::Verdict;
 use facts::{NO_FACTS, answer, facts_of};
-use held::Held;
 use netlink::{Message, Packet};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
@@ -147,7 +149,7 @@ pub struct Nfqueue {
     packets: Vec<Packet>,
     verdicts: Vec<Verdict>,
     outbox: Outbox,
-    held: Held,
+    held: Held<Packet>,
 }
 
 impl Nfqueue {

@@ -7,17 +7,21 @@
 
 mod closed;
 pub mod diag;
+mod open;
 mod process;
 mod wire;
 
+pub use open::{Opened, OwnerError, Reader, Watch, end_bound_to, open};
+
 use crate::companion::{self, ClosedSockets, Moved, OwnerMap, SocketOwner};
-use crate::owner::{Bound, Owner, Program, Receiver, Sockets};
+use crate::owner::{Bound, Owner, Program, Receiver, SocketRow, Sockets};
 use crate::packet::{Endpoint, Protocol};
 use crate::session::linux::{Scopes, processes};
 use crate::session::{Session, SessionId};
 use closed::Closed;
 use diag::{Family, SockDiag, Socket, State, States};
 use process::{Found, Holder, Holders, Programs};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
@@ -56,21 +60,9 @@ pub struct Sources {
     pub interface: u32,
 }
 
-/// A socket that takes what is sent to it, for the command `sockets`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SocketRow {
-    /// Its protocol.
-    pub protocol: Protocol,
-    /// What its program asked to be bound to.
-    pub asked: Endpoint,
-    /// What it is bound to.
-    pub bound: Endpoint,
-    /// The session it belongs to.
-    pub session: SessionId,
-    /// Its process, 0 where nobody knows it.
-    pub pid: u32,
-    /// Its program.
-    pub program: Arc<Program>,
+/// A program's path or name as it is compared: as it is written.
+pub fn one_spelling(text: &str) -> Cow<'_, str> {
+    Cow::Borrowed(text)
 }
 
 impl KernelSockets {
@@ -94,7 +86,7 @@ impl KernelSockets {
     /// Learns who holds the sockets of a session that was there before the
     /// daemon, before the first packet comes.
     pub fn learn(&mut self, session: &Session) {
-        self.holders.learn(processes(&session.path));
+        self.holders.learn(processes(&session.scope.path));
     }
 
     /// Moves time on, takes the hook's reports, and forgets what is old. To be
@@ -194,7 +186,7 @@ impl KernelSockets {
         let nobody = self.nobody_of(session);
         let Some(id) = session.filter(|_| socket.inode != 0) else { return Some(nobody) };
         let scopes = &self.sources.scopes;
-        let all = || scopes.session(id).map(|it| processes(&it.path)).unwrap_or_default();
+        let all = || scopes.session(id).map(|it| processes(&it.scope.path)).unwrap_or_default();
         match self.holders.find(self.now, id, socket.inode, all) {
             Found::Holder(Holder { pid, program }) => Some(Owner { pid, program, ..nobody }),
             Found::Nobody => Some(nobody),

@@ -11,12 +11,28 @@ mod logind;
 mod number;
 mod scope;
 mod scopes;
+mod sessions;
 mod watcher;
 
 pub use layout::{Layout, LayoutError};
 pub use scope::{CloseError, EnterError, close_scope, enter_scope, processes};
 pub use scopes::{OpenError, Scopes};
+pub use sessions::{Sessions, SessionsError};
 pub use watcher::{WatchError, Watcher};
+
+use std::path::PathBuf;
+
+/// A user's number.
+pub type UserId = u32;
+
+/// The cgroup scope of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scope {
+    /// Its id: the inode number of its folder.
+    pub cgroup: u64,
+    /// Its folder.
+    pub path: PathBuf,
+}
 
 /// The clock of the two shells here, which wait for the kernel.
 #[expect(clippy::disallowed_methods, reason = "sessions and their graces live in real time")]

@@ -1,5 +1,6 @@
 //! Which session does a cgroup belong to?
 
+use super::Scope;
 use super::attribute;
 use super::layout::{Layout, Place};
 use super::number;
@@ -132,16 +133,17 @@ impl Scopes {
             return Err(OpenError::Number(id));
         }
         let mut opened = self.opened();
-        let there = self.session(id).filter(|it| cgroup_id(&it.path) == Some(it.cgroup));
+        let there =
+            self.session(id).filter(|it| cgroup_id(&it.scope.path) == Some(it.scope.cgroup));
         let session = match there {
             Some(session) => session,
             None => self.make(id, uid)?,
         };
-        if session.user.uid != uid {
+        if session.user.id != uid {
             return Err(OpenError::OtherUser { id, who: session.user.name });
         }
-        if session.path.starts_with(self.0.layout.own_folder()) {
-            opened.insert(session.cgroup, super::now());
+        if session.scope.path.starts_with(self.0.layout.own_folder()) {
+            opened.insert(session.scope.cgroup, super::now());
         }
         self.register(&session);
         Ok(session)
@@ -162,11 +164,11 @@ impl Scopes {
         unless_since: Instant,
     ) -> Result<bool, CloseError> {
         let mut opened = self.opened();
-        let opened_since = opened.get(&session.cgroup).is_some_and(|at| *at > unless_since);
-        if opened_since || is_populated(&session.path) == Some(true) {
+        let opened_since = opened.get(&session.scope.cgroup).is_some_and(|at| *at > unless_since);
+        if opened_since || is_populated(&session.scope.path) == Some(true) {
             return Ok(false);
         }
-        match close_scope(&session.path) {
+        match close_scope(&session.scope.path) {
             Err(error) if error.has_processes() => return Ok(false),
             other => other?,
         }
@@ -186,7 +188,7 @@ impl Scopes {
 
     pub(super) fn register(&self, session: &Session) {
         self.0.sessions.insert(session.id, session.clone());
-        self.0.anchors.insert(session.cgroup, session.id);
+        self.0.anchors.insert(session.scope.cgroup, session.id);
     }
 
     /// Forgets a session, unless its number is another one's by now.
@@ -235,9 +237,9 @@ impl Scopes {
 
 impl Tables {
     fn forget(&self, session: &Session, opened: &mut BTreeMap<u64, Instant>) {
-        opened.remove(&session.cgroup);
-        self.anchors.remove(&session.cgroup);
-        self.sessions.remove_if(&session.id, |_, there| there.cgroup == session.cgroup);
+        opened.remove(&session.scope.cgroup);
+        self.anchors.remove(&session.scope.cgroup);
+        self.sessions.remove_if(&session.id, |_, there| there.scope.cgroup == session.scope.cgroup);
     }
 
     /// Reads our own scope `id` from its folder and what is written on it.
@@ -250,7 +252,7 @@ impl Tables {
             Some(since) => since,
             None => folder_time(&path).unwrap_or_default(),
         };
-        Ok(Some(Session { id, user: User::of(uid), since, cgroup, path }))
+        Ok(Some(Session { id, user: User::of(uid), since, scope: Scope { cgroup, path } }))
     }
 
     /// The scope or slice that a cgroup lies in. A cgroup that is gone lies in
@@ -305,7 +307,7 @@ impl User {
     /// The user of that number.
     pub fn of(uid: u32) -> Self {
         let known = nix::unistd::User::from_uid(uid.into()).ok().flatten();
-        Self { uid, name: known.map_or_else(|| uid.to_string(), |user| user.name) }
+        Self { id: uid, name: known.map_or_else(|| uid.to_string(), |user| user.name) }
     }
 }
 

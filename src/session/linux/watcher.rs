@@ -1,5 +1,6 @@
 //! Which sessions have come and gone?
 
+use super::Scope;
 use super::layout::{Layout, Place};
 use super::logind::Description;
 use super::number::number_of;
@@ -317,7 +318,8 @@ impl Watcher {
         let Some(known) = self.known.get_mut(&place) else { return };
         if known.session.is_none() {
             // A folder without a user is not ours; `open_scope` may yet make it so.
-            let found = self.scopes.own_session(id).filter(|found| found.cgroup == known.cgroup);
+            let found =
+                self.scopes.own_session(id).filter(|found| found.scope.cgroup == known.cgroup);
             let Some(session) = found else { return };
             self.scopes.register(&session);
             events.push(Event::Started(session.clone()));
@@ -329,7 +331,7 @@ impl Watcher {
             return;
         }
         let patience = if known.entered { NEXT_PROCESS } else { FIRST_PROCESS };
-        let ends = match self.scopes.opened_at(session.cgroup) {
+        let ends = match self.scopes.opened_at(session.scope.cgroup) {
             Some(opened) => opened + patience,
             None if known.entered => now,
             None => known.first_seen + patience,
@@ -368,8 +370,7 @@ impl Watcher {
                     id,
                     user: User::of(uid),
                     since: description.since.or_else(|| folder_time(path)).unwrap_or_default(),
-                    cgroup: known.cgroup,
-                    path: path.to_owned(),
+                    scope: Scope { cgroup: known.cgroup, path: path.to_owned() },
                 };
                 self.scopes.register(&session);
                 events.push(Event::Started(session.clone()));

@@ -5,9 +5,15 @@
 //! lists it and it is never chosen as source. For IPv6 a route is not enough, so
 //! there it is an address of `lo` that is deprecated from the start.
 
-use super::netlink::Netlink;
+pub mod arp;
+mod cards;
+mod netlink;
+
+pub use cards::cards;
+
 use super::{Adapter, LocalAddress, PRIVATE_IPV6};
 use ipnet::IpNet;
+use netlink::Netlink;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
 use netlink_packet_route::address::{
     AddressAttribute, AddressFlags, AddressMessage, AddressScope, CacheInfo,
@@ -22,7 +28,9 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Marks a route as ours (`ip route show table local proto 83`).
-pub const PROTOCOL: u8 = 83;
+const PROTOCOL: u8 = 83;
+/// An address of ours tells so by itself.
+pub const MARKED: bool = true;
 
 /// `lo` in every network namespace: `LOOPBACK_IFINDEX` of include/net/flow.h.
 const LO: u32 = 1;
@@ -138,6 +146,15 @@ impl Addresses {
         self.netlink
             .change(RouteNetlinkMessage::NewRoute(route), NLM_F_CREATE | NLM_F_REPLACE)
             .map_err(|source| PutOnError::Kernel { address: virtual_address.into(), source })
+    }
+
+    /// Virtual addresses that turned out to be another machine's after they were put
+    /// on: none, for the kernel asks nobody about a route.
+    ///
+    /// # Errors
+    /// None here.
+    pub fn duplicates(&mut self) -> Result<Vec<Ipv4Addr>, ListError> {
+        Ok(Vec::new())
     }
 
     /// Puts a session-private IPv6 address on. It can be bound, and is deprecated,

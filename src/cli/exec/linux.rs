@@ -1,32 +1,19 @@
-//! `sessionip exec`: run a command in a session.
+//! The command takes the place of this process, inside the session's cgroup.
 
-use super::{Failure, daemon};
+use super::{Failure, Options, daemon};
 use crate::control::{OpenedSession, Request};
 use crate::session::SessionId;
 use crate::session::linux::enter_scope;
 use nix::unistd::{self, User};
-use std::ffi::{CString, OsString};
+use std::ffi::CString;
 use std::io::ErrorKind;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-#[derive(Debug, clap::Args)]
-pub(super) struct Options {
-    /// The session's number; it is opened if there is none.
-    #[arg(long, value_name = "N")]
-    session: u32,
-    /// Whose session it is, and who the command runs as; else the caller.
-    #[arg(long, value_name = "NAME")]
-    user: Option<String>,
-    /// The command and its arguments.
-    #[arg(last = true, required = true, value_name = "CMD")]
-    command: Vec<OsString>,
-}
-
 /// Replaces this process by the command, inside the session: its exit status is
 /// the command's, and the session ends with its last process.
-pub(super) fn exec(config: &Path, options: &Options) -> Result<ExitCode, Failure> {
+pub(crate) fn exec(config: &Path, options: &Options) -> Result<ExitCode, Failure> {
     let user = wanted_user(options.user.as_deref())?;
     let session = SessionId(options.session);
     enter(config, session, &user)?;
@@ -51,7 +38,7 @@ pub(super) fn exec(config: &Path, options: &Options) -> Result<ExitCode, Failure
 /// opened once more.
 fn enter(config: &Path, session: SessionId, user: &User) -> Result<(), Failure> {
     let open = || -> Result<OpenedSession, Failure> {
-        Ok(daemon(config)?.ask(&Request::OpenSession { session, uid: user.uid.as_raw() })?)
+        Ok(daemon(config)?.ask(&Request::OpenSession { session, user: user.uid.as_raw() })?)
     };
     match enter_scope(&open()?.scope) {
         Err(error) if error.is_gone() => Ok(enter_scope(&open()?.scope)?),

@@ -3,7 +3,7 @@
 //! RFC 5227, in the part that matters here: one question before an address is
 //! given, one announcement after. Only root has packet sockets.
 
-use super::Adapter;
+use crate::address::Adapter;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, socket};
 use std::io;

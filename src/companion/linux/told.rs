@@ -1,0 +1,55 @@
+//! What does the hook tell of sockets?
+
+use crate::packet::{Endpoint, Protocol};
+use crate::session::SessionId;
+use std::time::Duration;
+
+/// Whose a socket is, as the kernel saw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketOwner {
+    /// `None`: no session was known when the socket was made; ask `cgroup`.
+    pub session: Option<SessionId>,
+    /// The process that bound or connected it last, else the one that made it.
+    pub pid: u32,
+    /// The real user of that process.
+    pub uid: u32,
+    /// The cgroup that the socket was made in: the inode of its folder.
+    pub cgroup: u64,
+    /// The executable, as [`file_of`](super::file_of) has it.
+    pub file: (u32, u64),
+    /// The process descends from a listed program; only known with `children`.
+    pub child_of_listed: bool,
+}
+
+/// A UDP socket of a session that was closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closed {
+    /// When, by `CLOCK_MONOTONIC`.
+    pub at: Duration,
+    /// Its cookie.
+    pub cookie: u64,
+    /// Whose it was.
+    pub owner: SocketOwner,
+    /// UDP in this version.
+    pub protocol: Protocol,
+    /// Its own endpoint; `[::]` stands for IPv4 too.
+    pub local: Endpoint,
+    /// Its peer, if it was connected.
+    pub remote: Option<Endpoint>,
+}
+
+/// A socket that is not bound where its program asked. The bind may still have
+/// failed: only a socket that is there tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// Its cookie.
+    pub cookie: u64,
+    /// Whose it is.
+    pub session: SessionId,
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// What the program asked for.
+    pub asked: Endpoint,
+    /// What it was given.
+    pub bound: Endpoint,
+}

@@ -1,0 +1,121 @@
+//! Which packets are led into the queues, and how many were?
+
+use super::rules::{self, Packets, RuleSet, RulesError};
+use super::{Counters, Nfqueue, OpenError, Waker};
+use crate::divert::Selection;
+use std::sync::Arc;
+
+/// The first of the six queues that packets are diverted to.
+pub const FIRST_QUEUE: u16 = 7770;
+
+/// Leads packets here and lets go of them, while another thread takes them.
+#[derive(Debug)]
+pub struct Switch {
+    waker: Waker,
+    counters: Arc<Counters>,
+    /// Packets that met rules of ours that have been replaced since.
+    met: Packets,
+}
+
+/// The queues could not be opened, or rules for them cannot be laid.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub enum DivertError {
+    /// The queues.
+    Queues(#[from] OpenError),
+    /// The rules.
+    Rules(#[from] RulesError),
+}
+
+/// Opens the queues; nothing is led to them before [`Switch::select`].
+///
+/// # Errors
+/// There is no NFQUEUE or no iptables, somebody else has the queues, or the
+/// caller is not root.
+pub fn open() -> Result<(Nfqueue, Switch), DivertError> {
+    // Whether iptables is there is said before anything is made.
+    rules::packets()?;
+    let (queues, waker) = Nfqueue::open(FIRST_QUEUE)?;
+    let counters = queues.counters();
+    Ok((queues, Switch { waker, counters, met: Packets::default() }))
+}
+
+impl Switch {
+    /// Leads these packets here, and no others any more.
+    ///
+    /// # Errors
+    /// iptables refuses; each of its tables is as it was or as it should be.
+    pub fn select(&mut self, selection: &Selection) -> Result<(), RulesError> {
+        // Rules that are replaced begin to count anew.
+        self.met = self.packets()?;
+        rules::install(&rule_set(selection))
+    }
+
+    /// Forgets what was counted so far, as after taking over what a crash left.
+    pub fn count_anew(&mut self) {
+        self.met = Packets::default();
+    }
+
+    /// Whether packets are still led here. Somebody who flushes tables takes our
+    /// rules along.
+    ///
+    /// # Errors
+    /// iptables does not answer.
+    pub fn holds(&self, selection: &Selection) -> Result<bool, RulesError> {
+        rules::is_installed(&rule_set(selection))
+    }
+
+    /// Leads nothing here any more.
+    ///
+    /// # Errors
+    /// iptables refuses.
+    pub fn release(&mut self) -> Result<(), RulesError> {
+        rules::remove()
+    }
+
+    /// The sessions' packets, diverted or not, since the daemon started.
+    ///
+    /// # Errors
+    /// iptables does not answer.
+    pub fn met(&self) -> Result<u64, RulesError> {
+        let met = self.packets()?;
+        Ok(met.session + met.pool)
+    }
+
+    /// Packets that the kernel's queues lost before anybody saw them.
+    pub fn lost(&self) -> u64 {
+        let losses = self.counters.losses().unwrap_or_default();
+        losses.queue_dropped + losses.user_dropped
+    }
+
+    /// Packets that came cut short, and were dropped unseen.
+    pub fn malformed(&self) -> u64 {
+        self.counters.truncated()
+    }
+
+    /// What an administrator should know of it, as sentences.
+    pub fn notices(&self) -> Vec<String> {
+        let lost = self.lost();
+        let sentence =
+            || format!("{lost} packets were lost in full queues: the host is overloaded");
+        (lost > 0).then(sentence).into_iter().collect()
+    }
+
+    /// Ends the waiting of the thread that takes packets.
+    pub fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+
+    fn packets(&self) -> Result<Packets, RulesError> {
+        let now = rules::packets()?;
+        Ok(Packets { session: self.met.session + now.session, pool: self.met.pool + now.pool })
+    }
+}
+
+fn rule_set(selection: &Selection) -> RuleSet {
+    RuleSet {
+        base_queue: FIRST_QUEUE,
+        pool: selection.pool.clone(),
+        scope_parents: selection.parents.clone(),
+    }
+}
