@@ -1,0 +1,91 @@
+//! How does the daemon come to ask about sockets, and what does it tell?
+
+use super::{KernelSockets, Options, Reader};
+use crate::companion::Companion;
+use crate::divert::OpenError;
+use crate::divert::windows::SOCKETS;
+use crate::engine::Host;
+use crate::owner::AtPool;
+use crate::owner::table::SocketTable;
+use crate::policy::Policy;
+use crate::session::{Session, Sessions};
+use std::net::IpAddr;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
+
+/// Sockets cannot be followed.
+#[derive(Debug, thiserror::Error)]
+#[error("sockets cannot be followed: {0}")]
+pub struct OwnerError(#[from] OpenError);
+
+/// What the daemon has of the sockets: who answers the packet line, who tells the
+/// keeper, and who has to be given a thread.
+pub type Opened = (KernelSockets, Watch, Option<Reader>);
+
+/// Opens the driver's socket layer, and takes in the sockets that are there.
+///
+/// # Errors
+/// [`OwnerError`].
+pub fn open(
+    sessions: &Sessions,
+    _: &mut Companion,
+    policy: &Policy,
+    _interface: u32,
+    _now: Instant,
+) -> Result<Opened, OwnerError> {
+    let table = SocketTable::default();
+    let policy = Arc::new(RwLock::new(policy.clone()));
+    let (sessions, listing) = (sessions.clone(), Arc::clone(&policy));
+    let reader = Reader::open(Options {
+        table: table.clone(),
+        priority: SOCKETS,
+        is_login: Arc::new(move |id| sessions.is_login(id)),
+        is_listed: Arc::new(move |program| {
+            listing.read().unwrap_or_else(PoisonError::into_inner).lists_children_of(program)
+        }),
+    })?;
+    Ok((reader.sockets(), Watch { table, policy }, Some(reader)))
+}
+
+/// Sockets at addresses of the pool, and what is to be known to tell.
+#[derive(Clone, Debug)]
+pub struct Watch {
+    table: SocketTable,
+    policy: Arc<RwLock<Policy>>,
+}
+
+impl Watch {
+    /// Whose descendants count as listed from now on.
+    pub fn set_policy(&self, policy: &Policy) {
+        *self.policy.write().unwrap_or_else(PoisonError::into_inner) = policy.clone();
+    }
+
+    /// Which addresses are virtual ones.
+    pub fn set_pool(&self, pool: &[(IpAddr, IpAddr)]) {
+        self.table.set_pool(pool.to_vec());
+    }
+
+    /// A session is known for a login now; sockets that its programs have are its
+    /// own.
+    pub fn admit(&self, session: &Session) {
+        self.table.set_login(session.id.0, Some(session.id));
+    }
+
+    /// A session is over; what its programs still have is nobody's.
+    pub fn dismiss(&self, session: &Session) {
+        self.table.set_login(session.id.0, None);
+    }
+
+    /// A session's listener at its own virtual address counts as moved there: no
+    /// program knows the address by itself.
+    pub fn at_pool(&self, host: &Host) -> AtPool {
+        let own = self.table.at_pool().into_iter().filter(|row| {
+            let holder = host.holder(row.bound.address);
+            holder.is_some() && holder == row.owner.session
+        });
+        let mut moved: Vec<_> = own.map(|row| (row.protocol, row.bound)).collect();
+        moved.sort_unstable();
+        moved.dedup();
+        AtPool { moved, foreign: self.table.foreign(&host.holders) }
+    }
+}
