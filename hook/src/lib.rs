@@ -1,10 +1,25 @@
 //! The companion hook: how two sessions can listen on the same port.
 //!
-//! On Linux this is an eBPF object, compiled from `bpf/` when the crate is
+//! [`decide`] says which address a bind gets, on every platform alike.
+//!
+//! On Linux the hook is an eBPF object, compiled from `bpf/` when the crate is
 //! built, and the layout of the maps through which the daemon talks to it.
+//!
+//! On Windows it is this crate as a DLL in the programs of the sessions. It
+//! reads what the daemon publishes in [`section`] and tells by a [`report`]
+//! what it did.
 
+#![warn(clippy::indexing_slicing, reason = "it runs inside other people's programs")]
+
+pub mod decide;
+pub mod guard;
 #[cfg(target_os = "linux")]
 pub mod layout;
+pub mod refusal;
+pub mod report;
+pub mod section;
+#[cfg(windows)]
+pub mod windows;
 
 /// The eBPF object: an ELF file with BTF, CO-RE relocations and maps.
 #[cfg(target_os = "linux")]

@@ -1,0 +1,128 @@
+//! The detour of `CreateProcessInternalW`: children carry the hook too.
+//!
+//! A child is made suspended, gets the DLL, and runs on. One that refuses the
+//! DLL runs without it.
+
+use crate::detour::{LastError, Original};
+use crate::{entry, identity, own_mark, published};
+use hook::decide::Tables as _;
+use hook::guard::guarded;
+use hook::windows::inject::inject;
+use hook::windows::{mark, process};
+use std::ffi::c_void;
+use std::os::windows::io::BorrowedHandle;
+use std::time::Duration;
+use windows_sys::Win32::Foundation::HANDLE;
+use windows_sys::Win32::System::Threading::{
+    CREATE_PROTECTED_PROCESS, CREATE_SUSPENDED, DEBUG_ONLY_THIS_PROCESS, DEBUG_PROCESS,
+    PROCESS_INFORMATION, ResumeThread,
+};
+use windows_sys::core::BOOL;
+
+/// How long a child may take to load the DLL; then it runs without.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+type Create = unsafe extern "system" fn(
+    HANDLE,
+    *const u16,
+    *mut u16,
+    *const c_void,
+    *const c_void,
+    BOOL,
+    u32,
+    *const c_void,
+    *const u16,
+    *const c_void,
+    *mut PROCESS_INFORMATION,
+    *mut HANDLE,
+) -> BOOL;
+
+static ORIGINAL: Original = Original::new();
+
+/// Puts the detour in place.
+#[expect(unsafe_code, reason = "code in memory is changed")]
+pub(crate) fn install() -> bool {
+    // SAFETY: the detour has the signature that CreateProcessW, CreateProcessA
+    // and CreateProcessAsUserW call it by.
+    unsafe { ORIGINAL.install("kernelbase.dll", c"CreateProcessInternalW", create as *mut c_void) }
+}
+
+#[expect(unsafe_code, reason = "it stands in for a function of the system")]
+unsafe extern "system" fn create(
+    token: HANDLE,
+    program: *const u16,
+    command_line: *mut u16,
+    process_attributes: *const c_void,
+    thread_attributes: *const c_void,
+    inherit: BOOL,
+    flags: u32,
+    environment: *const c_void,
+    folder: *const u16,
+    startup: *const c_void,
+    information: *mut PROCESS_INFORMATION,
+    new_token: *mut HANDLE,
+) -> BOOL {
+    // SAFETY: it is only called through a detour, which install() made after it
+    // stored where the function goes on, by its own signature.
+    let original = unsafe { std::mem::transmute::<*mut c_void, Create>(ORIGINAL.pointer()) };
+    let ours = is_for_us(flags) && !information.is_null();
+    let asked = if ours { flags | CREATE_SUSPENDED } else { flags };
+    // SAFETY: the caller's own arguments, and one flag more.
+    let made = unsafe {
+        original(
+            token,
+            program,
+            command_line,
+            process_attributes,
+            thread_attributes,
+            inherit,
+            asked,
+            environment,
+            folder,
+            startup,
+            information,
+            new_token,
+        )
+    };
+    if made != 0 && ours {
+        let _kept = LastError::keep();
+        // SAFETY: the call succeeded: both handles are there and open, and the
+        // caller does not know them yet.
+        unsafe {
+            guarded((), || adopt(BorrowedHandle::borrow_raw((*information).hProcess)));
+            if flags & CREATE_SUSPENDED == 0 {
+                ResumeThread((*information).hThread);
+            }
+        }
+    }
+    made
+}
+
+/// A child that is debugged stops at each of its events until its debugger goes
+/// on, which is the caller, who would wait for us. A protected one takes nothing.
+fn is_for_us(flags: u32) -> bool {
+    flags & (DEBUG_PROCESS | DEBUG_ONLY_THIS_PROCESS | CREATE_PROTECTED_PROCESS) == 0
+}
+
+/// Gets the DLL into a child, unless it is excepted: then nothing of ours is to
+/// touch it. Whatever goes wrong, the child runs.
+fn adopt(child: BorrowedHandle<'_>) {
+    let Some(path) = process::program_of(child) else { return };
+    let (excepted, lists) = published::look(|tables| {
+        let own = tables.program(identity::program());
+        let lists = tables.lists();
+        let passes_on = own.is_virtualised(tables.flags()) || own_mark::lists() == lists;
+        (tables.program(&path).excepted, if passes_on && !own.excepted { lists } else { 0 })
+    })
+    .unwrap_or_default();
+    if excepted {
+        return;
+    }
+    let Some(own) = entry::own() else { return };
+    if let Ok(base) = inject(child, &own.path, PATIENCE)
+        && lists != 0
+        && let Some(offset) = own_mark::offset(own.base)
+    {
+        mark::tell(child, base, offset, lists);
+    }
+}

@@ -1,0 +1,20 @@
+//! The DLL in real programs: what do they get?
+//!
+//! For Windows, and Wine. The programs are this very file under other roles
+//! (`victim.rs`), and one in C that `make` compiles. Under Wine every process is
+//! in session 1; 127.0.0.2 stands for its virtual address.
+
+#![cfg(windows)]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test ends where it fails")]
+
+/// A program that does what it is told.
+mod victim;
+/// A daemon of the test's own, and programs around it.
+mod world;
+
+/// Which address does a bind get?
+mod binds;
+/// Do children carry the hook?
+mod children;
+/// Whom does the hook believe, and what if something is wrong?
+mod doubt;

@@ -1,0 +1,33 @@
+//! When are two paths of Windows the same?
+
+/// As NTFS compares names: without regard to case, one UTF-16 unit at a time.
+/// A prefix `\\?\` is left out, and `/` is `\`.
+pub fn fold(path: &[u16]) -> Vec<u16> {
+    const VERBATIM: [u16; 4] = [b'\\' as u16, b'\\' as u16, b'?' as u16, b'\\' as u16];
+    let path = path.strip_prefix(&VERBATIM).unwrap_or(path);
+    path.iter().map(|unit| upper(*unit)).collect()
+}
+
+/// The last component.
+pub fn file_name(folded: &[u16]) -> &[u16] {
+    folded.rsplit(|unit| *unit == u16::from(b'\\')).next().unwrap_or(folded)
+}
+
+fn upper(unit: u16) -> u16 {
+    match char::from_u32(u32::from(unit)) {
+        Some('/') => u16::from(b'\\'),
+        Some(letter) => {
+            let mut upper = letter.to_uppercase();
+            match (upper.next(), upper.next()) {
+                // The sharp s becomes two letters, and the dotless i one that it
+                // is not: NTFS leaves such alone.
+                (Some(upper), None) if upper.is_ascii() == letter.is_ascii() => {
+                    u16::try_from(u32::from(upper)).unwrap_or(unit)
+                }
+                _ => unit,
+            }
+        }
+        // Half of a surrogate pair.
+        None => unit,
+    }
+}

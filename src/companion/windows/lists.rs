@@ -1,0 +1,178 @@
+//! What do the program lists mean to the hook?
+
+use crate::companion::PolicyView;
+use crate::config::ProgramPattern;
+use sessionip_hook::decide::{Exclusion, Flags};
+use sessionip_hook::section::{Content, Pattern, fold};
+use std::os::windows::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// The lists as tables.
+#[derive(Debug, Default)]
+pub(super) struct Lists {
+    flags: Flags,
+    all_listed: bool,
+    all_excepted: bool,
+    programs: Vec<Pattern>,
+    excluded: Vec<Exclusion>,
+    digest: u64,
+    /// Paths without a file.
+    pub(super) missing: Vec<PathBuf>,
+}
+
+impl Lists {
+    pub(super) fn compile(policy: &PolicyView) -> Self {
+        let mut lists = Self {
+            flags: Flags {
+                enabled: policy.enabled,
+                sources: policy.sources,
+                children: policy.children,
+            },
+            digest: digest(format!("{:?}{:?}", policy.programs, policy.except).as_bytes()),
+            ..Self::default()
+        };
+        for pattern in &policy.programs {
+            lists.all_listed |= *pattern == ProgramPattern::All;
+            lists.add(pattern, |entry| entry.listed = true);
+        }
+        for pattern in &policy.except {
+            lists.all_excepted |= *pattern == ProgramPattern::All;
+            lists.add(pattern, |entry| entry.excepted = true);
+        }
+        for exclusion in &policy.exclude {
+            let program = match &exclusion.program {
+                None => 0,
+                Some(pattern) => match lists.add(pattern, |_| ()) {
+                    Some(id) => id,
+                    None => continue,
+                },
+            };
+            let protocol = exclusion.protocol as u16;
+            lists.excluded.push(Exclusion { program, port: exclusion.port, protocol });
+        }
+        lists
+    }
+
+    pub(super) fn write_to(&self, content: &mut Content) {
+        content.flags = self.flags;
+        content.all_listed = self.all_listed;
+        content.all_excepted = self.all_excepted;
+        content.lists = self.digest;
+        content.programs.clone_from(&self.programs);
+        content.excluded.clone_from(&self.excluded);
+    }
+
+    /// Returns what exclusions call the program; the same file or name has the
+    /// same number wherever it is listed.
+    fn add(&mut self, pattern: &ProgramPattern, mark: impl Fn(&mut Pattern)) -> Option<u32> {
+        match pattern {
+            ProgramPattern::All => None,
+            ProgramPattern::Name(name) => {
+                let text = fold(&name.encode_utf16().collect::<Vec<_>>());
+                let id = self.number(false, &text);
+                Some(self.entry(text, false, id, mark))
+            }
+            ProgramPattern::Path(path) => {
+                let text = folded(path);
+                // Programs are known by the path without links and short names.
+                let real = path.canonicalize().map(|real| folded(&real));
+                if real.is_err() {
+                    self.missing.push(path.clone());
+                }
+                let real = real.unwrap_or_else(|_| text.clone());
+                let id = self.number(true, &real);
+                if text != real {
+                    self.entry(text, true, id, &mark);
+                }
+                Some(self.entry(real, true, id, mark))
+            }
+        }
+    }
+
+    /// The number of an entry, or the next one that is free.
+    fn number(&self, is_path: bool, text: &[u16]) -> u32 {
+        let known = self.programs.iter().find(|it| it.is_path == is_path && it.text == text);
+        let next = || self.programs.iter().map(|entry| entry.id).max().unwrap_or(0) + 1;
+        known.map_or_else(next, |entry| entry.id)
+    }
+
+    fn entry(
+        &mut self,
+        text: Vec<u16>,
+        is_path: bool,
+        id: u32,
+        mark: impl Fn(&mut Pattern),
+    ) -> u32 {
+        match self.programs.iter_mut().find(|it| it.is_path == is_path && it.text == text) {
+            Some(entry) => {
+                mark(entry);
+                entry.id
+            }
+            None => {
+                let mut entry = Pattern { text, is_path, id, listed: false, excepted: false };
+                mark(&mut entry);
+                self.programs.push(entry);
+                id
+            }
+        }
+    }
+}
+
+fn folded(path: &Path) -> Vec<u16> {
+    fold(&path.as_os_str().encode_wide().collect::<Vec<_>>())
+}
+
+/// FNV-1a, and never 0, which stands for no lists at all.
+fn digest(bytes: &[u8]) -> u64 {
+    let digest = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |digest, byte| {
+        (digest ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    digest.max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::Protocol;
+
+    #[test]
+    fn a_program_has_one_number_wherever_it_is_listed() {
+        let crm = ProgramPattern::Name("CRM.exe".into());
+        let lists = Lists::compile(&PolicyView {
+            enabled: true,
+            programs: vec![ProgramPattern::All, crm.clone()],
+            except: vec![ProgramPattern::Name("crm.EXE".into())],
+            children: true,
+            exclude: vec![
+                crate::config::Exclusion { program: Some(crm), protocol: Protocol::Udp, port: 68 },
+                crate::config::Exclusion { program: None, protocol: Protocol::Tcp, port: 80 },
+            ],
+            sources: false,
+            listeners: false,
+        });
+        let [entry] = &lists.programs[..] else { panic!("{:?}", lists.programs) };
+        assert!(entry.listed && entry.excepted && !entry.is_path);
+        assert!(lists.all_listed && !lists.all_excepted);
+        let wanted = [
+            Exclusion { program: entry.id, port: 68, protocol: 17 },
+            Exclusion { program: 0, port: 80, protocol: 6 },
+        ];
+        assert_eq!(lists.excluded, wanted);
+    }
+
+    #[test]
+    fn a_path_that_is_none_is_told_and_listed_all_the_same() {
+        let nowhere = PathBuf::from(r"C:\nowhere\crm.exe");
+        let lists = Lists::compile(&PolicyView {
+            enabled: true,
+            programs: vec![ProgramPattern::Path(nowhere.clone())],
+            except: vec![],
+            children: false,
+            exclude: vec![],
+            sources: false,
+            listeners: false,
+        });
+        assert_eq!(lists.missing, [nowhere]);
+        assert_eq!(lists.programs.len(), 1, "it may be installed later");
+    }
+}

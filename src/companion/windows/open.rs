@@ -1,0 +1,71 @@
+//! Where does this daemon's hook live?
+
+use super::{Companion, LoadError, Options, TableError};
+use crate::companion::SessionEntry;
+use crate::session::{Session, SessionId, Sessions};
+use sessionip_hook::windows::DLL;
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// What was there of the hook before a start: nothing that would outlive a
+/// daemon, as a section goes with the last who knows it.
+#[derive(Debug)]
+pub struct Before;
+
+impl Before {
+    /// Looks, and changes nothing.
+    pub fn look(_control: &Path) -> Self {
+        Self
+    }
+
+    /// After a start that failed there is nothing to take away.
+    pub fn restore(&self) {}
+
+    /// Publishes the section. The DLL lies beside the executable. Of the sessions
+    /// nothing is needed: Windows itself numbers them.
+    ///
+    /// # Errors
+    /// [`LoadError`].
+    pub fn load(&self, _sessions: &Sessions) -> Result<Companion, LoadError> {
+        let executable = std::env::current_exe().unwrap_or_default();
+        Companion::prepare(&Options { dll: executable.with_file_name(DLL) })
+    }
+}
+
+impl Companion {
+    /// A session has come, or has other addresses now, which must be on the host
+    /// already: it is published, then its programs get the hook.
+    ///
+    /// # Errors
+    /// The section is full.
+    pub fn admit(&mut self, session: &Session, entry: &SessionEntry) -> Result<(), TableError> {
+        self.set_session(entry)?;
+        self.inject_session(session.id);
+        Ok(())
+    }
+
+    /// A session has ended. Its sockets stay where they are.
+    ///
+    /// # Errors
+    /// The section could not be written.
+    pub fn dismiss(&mut self, session: &Session) -> Result<(), TableError> {
+        self.remove_session(session.id)
+    }
+
+    /// Forgets all sessions but these.
+    ///
+    /// # Errors
+    /// The section could not be written.
+    pub fn keep_only<'s>(
+        &mut self,
+        sessions: impl Iterator<Item = &'s Session>,
+    ) -> Result<(), TableError> {
+        let live: BTreeSet<SessionId> = sessions.map(|session| session.id).collect();
+        self.retain(|entry| live.contains(&entry.id))
+    }
+}
+
+/// Windows knows programs by their paths, whatever file stands there.
+pub fn file_of(_path: &Path) -> Option<(u32, u64)> {
+    None
+}
