@@ -6,10 +6,16 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 # one that cargo builds beside them.
 export SESSIONIP := $(abspath $(or $(CARGO_TARGET_DIR),target))/release/sessionip
 
-.PHONY: help setup build lab test bench
+# The same for Windows: the folder of what the tests run under Wine.
+export SESSIONIP_WINDOWS := $(abspath $(or $(CARGO_TARGET_DIR),target))/x86_64-pc-windows-gnu/debug
+# Not the benches of what only Linux has.
+WINDOWS_TARGETS := --lib --bins --tests --bench packet --bench engine --bench socket_table --bench windivert
+WINDOWS_TESTED := -p sessionip -p sessionip-hook -p sessionip-hook-dll
+
+.PHONY: help setup build lab test bench windows windows-reproducible windows-setup windows-build
 
 help: ## Say what can be made
-	@sed -n 's/^\([a-z]*\): .*## /  make \1\t/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\): .*## /  make \1\t/p' Makefile | expand -t 29
 
 setup: ## Install what building and testing need (Debian; does nothing if it is there)
 	@.ci/setup
@@ -21,11 +27,26 @@ build: ## Build target/release/sessionip
 lab: setup build ## Run the product on a network of its own and print the figures (root)
 	$(SESSIONIP) lab
 
-test: setup build ## Check style and documentation, then run every test (root)
+windows-setup: ## Install the Windows toolchain, Wine and WinDivert (Debian; does nothing if they are there)
+	@.ci/setup-windows
+
+windows: windows-setup ## Make dist/sessionip-windows-x64.zip, all that a Windows server needs
+	@.ci/bundle
+
+windows-reproducible: windows-setup ## Make it twice, from two clean clones, and compare (commit first)
+	@.ci/bundle --check
+
+windows-build: windows-setup ## Build for Windows, with debug assertions
+	. .ci/windows-env && cargo build $$WINDOWS --workspace --locked
+	@$(MAKE) --no-print-directory -C tests/windows/victims
+
+test: setup build windows-setup windows-build ## Check style and documentation, then run every test (root)
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS='-Dwarnings -Arustdoc::private-intra-doc-links' cargo doc --workspace --no-deps --document-private-items --locked
 	cargo test --workspace --lib --bins --tests --locked --no-fail-fast
+	. .ci/windows-env && cargo clippy $$WINDOWS --workspace $(WINDOWS_TARGETS) --locked -- -D warnings
+	. .ci/windows-env && cargo test $$WINDOWS $(WINDOWS_TESTED) --lib --tests --no-fail-fast --locked
 
 bench: ## Measure the packet path
 	cargo bench --locked
