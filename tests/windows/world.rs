@@ -125,9 +125,9 @@ impl World {
         let data = self.drive.join("ProgramData/sessionip");
         fs::create_dir_all(&data).unwrap();
         // Wine on a small machine is far slower than Windows: a packet waits longer.
-        let text = "pool.ranges = ['10.77.0.101-10.77.0.110']\npool.quarantine = '0s'\n\
-                    divert.hold = '1s'\n";
-        fs::write(data.join("sessionip.toml"), format!("{text}{more}\n")).unwrap();
+        let hold = if more.contains("divert.hold") { "" } else { "divert.hold = '1s'\n" };
+        let text = "pool.ranges = ['10.77.0.101-10.77.0.110']\npool.quarantine = '0s'\n";
+        fs::write(data.join("sessionip.toml"), format!("{text}{hold}{more}\n")).unwrap();
         self.log_on(&LOGONS);
         let standin = self.drive.join("standin").display().to_string();
         let mut agent = self.inside(&script("standins/addresses-agent"), &[&standin]);

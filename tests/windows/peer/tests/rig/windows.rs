@@ -35,13 +35,11 @@ impl<'a> Windows<'a> {
         let folder = built(&rig);
         let prefix = rig.join("wine").join(PREFIX.trim_start_matches('/'));
         let standin = prefix.join("drive_c/standin");
-        fs::create_dir_all(prefix.parent().expect("a parent")).expect("a folder for the prefix");
-        // Starts the server and services first, and makes the prefix: they would
-        // hold a program's output open long after its end.
-        let mut boot = wine(&folder, "wine", &["wineboot"]);
-        boot.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let booted = world.windows(|| boot.status()).expect("wine");
-        assert!(booted.success(), "Wine does not start: {booted}");
+        // Makes the prefix, and starts what of Wine outlives a program.
+        let cmd = rig.join("wine/usr/lib/x86_64-linux-gnu/wine/x86_64-windows/cmd.exe");
+        let mut first = wine(&folder, &cmd, &["/c", "exit"]);
+        let started = world.windows(|| first.stdin(Stdio::null()).status()).expect("wine");
+        assert!(started.success(), "Wine does not start: {started}");
         let _ = fs::remove_file(standin.join("misbehave.txt"));
         let mut peer = Command::new(env!("CARGO_BIN_EXE_sessionip-test-peer"));
         peer.arg(&standin).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -60,7 +58,7 @@ impl<'a> Windows<'a> {
 
     /// Starts a program of the folder.
     pub(crate) fn start(&self, program: &str, arguments: &[&str]) -> Program {
-        let mut command = wine(&self.folder, "wine", &[&[program], arguments].concat());
+        let mut command = wine(&self.folder, &self.folder.join(program), arguments);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = self.world.windows(|| command.spawn()).expect("wine");
         let output = BufReader::new(child.stdout.take().expect("its output"));
@@ -71,8 +69,7 @@ impl<'a> Windows<'a> {
 impl Drop for Windows<'_> {
     fn drop(&mut self) {
         // Ends this prefix's Wine, the driver with it.
-        let mut end = wine(&self.folder, "wineserver", &["-k"]);
-        let _ = self.world.windows(|| end.stdout(Stdio::null()).stderr(Stdio::null()).status());
+        let _ = Command::new(script("wine-end")).arg(PREFIX).status();
         drop(self.peer.stdin.take());
         let ended = self.peer.wait();
         assert!(std::thread::panicking() || ended.is_ok_and(|code| code.success()), "the peer");
@@ -145,23 +142,14 @@ fn rig() -> PathBuf {
         .map_or_else(|| "/var/cache/sessionip-rig".into(), PathBuf::from)
 }
 
-/// A program of the chroot, not yet started. The folder is bound into the chroot at
-/// its own path, in a mount namespace that ends with the program.
-fn wine(folder: &Path, program: &str, arguments: &[&str]) -> Command {
-    const ENTER: &str = r#"
-        set -e; root=$1 folder=$2 prefix=$3; shift 3
-        mkdir -p "$root$folder"
-        mount --bind "$folder" "$root$folder"
-        exec chroot "$root" env -u DISPLAY -u XDG_RUNTIME_DIR WINEPREFIX="$prefix" WINEDEBUG=-all \
-            WINEDLLOVERRIDES="mscoree,mshtml=" HOME=/w sh -c 'cd "$1"; shift; exec "$@"' sh "$folder" "$@""#;
-    let mut command = Command::new("unshare");
+/// A program under Wine, not yet started.
+fn wine(folder: &Path, program: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(script("wine"));
+    command.arg(program).args(arguments).env("SESSIONIP_WINEPREFIX", PREFIX);
+    command.current_dir(folder).process_group(0);
     command
-        .args(["--mount", "--propagation", "private", "bash", "-c", ENTER, "bash"])
-        .arg(rig().join("wine"))
-        .arg(folder)
-        .arg(PREFIX)
-        .arg(program)
-        .args(arguments)
-        .process_group(0);
-    command
+}
+
+fn script(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name)
 }
