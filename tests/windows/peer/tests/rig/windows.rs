@@ -14,8 +14,6 @@ use std::sync::Once;
 use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Inside the chroot.
-const PREFIX: &str = "/w/prefix-driver-test";
 
 /// A machine with the driver's files in one folder and the peer at work.
 pub(crate) struct Windows<'a> {
@@ -33,7 +31,7 @@ impl<'a> Windows<'a> {
             assert!(path.exists(), "{} is missing: install the rig first", path.display());
         }
         let folder = built(&rig);
-        let prefix = rig.join("wine").join(PREFIX.trim_start_matches('/'));
+        let prefix = rig.join("wine").join(prefix().trim_start_matches('/'));
         let standin = prefix.join("drive_c/standin");
         // Makes the prefix, and starts what of Wine outlives a program.
         let cmd = rig.join("wine/usr/lib/x86_64-linux-gnu/wine/x86_64-windows/cmd.exe");
@@ -69,7 +67,7 @@ impl<'a> Windows<'a> {
 impl Drop for Windows<'_> {
     fn drop(&mut self) {
         // Ends this prefix's Wine, the driver with it.
-        let _ = Command::new(script("wine-end")).arg(PREFIX).status();
+        let _ = Command::new(script("wine-end")).args(["--remove", &prefix()]).status();
         drop(self.peer.stdin.take());
         let ended = self.peer.wait();
         assert!(std::thread::panicking() || ended.is_ok_and(|code| code.success()), "the peer");
@@ -142,10 +140,15 @@ fn rig() -> PathBuf {
         .map_or_else(|| "/var/cache/sessionip-rig".into(), PathBuf::from)
 }
 
+/// Inside Wine's folder. One that stayed would remember where its driver was.
+fn prefix() -> String {
+    format!("/w/rig{}", std::process::id())
+}
+
 /// A program under Wine, not yet started.
 fn wine(folder: &Path, program: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(script("wine"));
-    command.arg(program).args(arguments).env("SESSIONIP_WINEPREFIX", PREFIX);
+    command.arg(program).args(arguments).env("SESSIONIP_WINEPREFIX", prefix());
     command.current_dir(folder).process_group(0);
     command
 }
