@@ -38,6 +38,8 @@ windows-reproducible: windows-setup ## Make it twice, from two clean clones, and
 
 windows-build: windows-setup ## Build for Windows, with debug assertions
 	. .ci/windows-env && cargo build $$WINDOWS --workspace --locked
+	@# An unoptimized executable imports it, and who starts one passes no path on.
+	@. .ci/windows-env && cp "$$WINDIVERT_PATH/WinDivert.dll" $(SESSIONIP_WINDOWS)/deps/
 	@$(MAKE) --no-print-directory -C tests/windows/victims
 
 test: setup build windows-setup windows-build ## Check style and documentation, then run every test (root)
