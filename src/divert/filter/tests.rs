@@ -141,3 +141,14 @@ fn cuts_are_exact_over_several_handles_and_say_what_found_no_room() {
     let filters = Filters::of(&many);
     assert_eq!((filters.foreign.len(), filters.uncut), (8, 600 - 8 * 63));
 }
+
+#[test]
+fn what_finds_no_room_among_the_cuts_is_led_to_the_engine() {
+    let leaves = "(outbound and (ip.SrcAddr == 10.77.0.1 or \
+                  (ip.SrcAddr >= 10.77.0.101 and ip.SrcAddr <= 10.77.0.199))";
+    let main = |selection: &Selection| Filters::of(selection).main.expect("a filter");
+    assert!(!main(&small()).contains(leaves), "nothing bound to a virtual address is taken");
+    let port = |n| (Protocol::Udp, Endpoint::new(v4(10, 77, 0, 102), n));
+    let many = Selection { foreign: (0..600).map(port).collect(), ..small() };
+    assert!(main(&many).contains(leaves), "{}", main(&many));
+}
