@@ -31,6 +31,12 @@ fn large() -> Selection {
     }
 }
 
+/// More foreign binds than can be cut.
+fn crowded() -> Selection {
+    let port = |n| (Protocol::Udp, Endpoint::new(v4(10, 77, 0, 102), n));
+    Selection { foreign: (0..600).map(port).collect(), ..small() }
+}
+
 /// Selections whose filters the compiler has to take, one of each kind.
 pub(in crate::divert) fn samples() -> Vec<Selection> {
     let only_v6 = Selection {
@@ -42,7 +48,7 @@ pub(in crate::divert) fn samples() -> Vec<Selection> {
     };
     let without_host = Selection { host_addresses: Vec::new(), ..small() };
     let without_pool = Selection { pool: Vec::new(), ..small() };
-    vec![small(), large(), only_v6, without_host, without_pool]
+    vec![small(), large(), crowded(), only_v6, without_host, without_pool]
 }
 
 fn v4(a: u8, b: u8, c: u8, d: u8) -> IpAddr {
@@ -148,7 +154,5 @@ fn what_finds_no_room_among_the_cuts_is_led_to_the_engine() {
                   (ip.SrcAddr >= 10.77.0.101 and ip.SrcAddr <= 10.77.0.199))";
     let main = |selection: &Selection| Filters::of(selection).main.expect("a filter");
     assert!(!main(&small()).contains(leaves), "nothing bound to a virtual address is taken");
-    let port = |n| (Protocol::Udp, Endpoint::new(v4(10, 77, 0, 102), n));
-    let many = Selection { foreign: (0..600).map(port).collect(), ..small() };
-    assert!(main(&many).contains(leaves), "{}", main(&many));
+    assert!(main(&crowded()).contains(leaves), "{}", main(&crowded()));
 }
