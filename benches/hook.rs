@@ -6,7 +6,7 @@
 use criterion::{Criterion, criterion_group, criterion_main};
 use nix::sched::{CloneFlags, unshare};
 use sessionip::companion::{Companion, Options, PolicyView, SessionEntry};
-use sessionip::config::ProgramPattern;
+use sessionip::config::{Loopback, ProgramPattern};
 use sessionip::session::SessionId;
 use std::error::Error;
 use std::hint::black_box;
@@ -47,9 +47,16 @@ fn measure(criterion: &mut Criterion) -> Outcome<()> {
         exclude: vec![],
         sources: true,
         listeners: true,
+        loopback: Loopback::default(),
+        isolate_loopback: true,
     })?;
-    let entry =
-        SessionEntry { id: SessionId(1), ipv4: Some(V.parse()?), ipv6: None, private_ipv6: None };
+    let entry = SessionEntry {
+        id: SessionId(1),
+        ipv4: Some(V.parse()?),
+        ipv6: None,
+        private_ipv6: None,
+        loopback: None,
+    };
     companion.set_session(fs::metadata(&folder)?.ino(), &entry)?;
     cases(criterion, "outside sessions");
     fs::write(folder.join("cgroup.procs"), "0")?;

@@ -18,6 +18,7 @@ struct session {
 	__be32 ipv4;
 	struct address ipv6;
 	struct address private6; /* never routed: gives V6ONLY listeners a place */
+	__be32 loopback;
 };
 
 /* An executable file as the kernel tells files apart. */

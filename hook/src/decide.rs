@@ -35,6 +35,8 @@ pub struct Session {
     pub ipv6: Option<Ipv6Addr>,
     /// Where a V6ONLY listener goes if the session has no IPv6 address.
     pub private_ipv6: Option<Ipv6Addr>,
+    /// Its loopback address. `None`: binds to 127.0.0.1 are left alone.
+    pub loopback: Option<Ipv4Addr>,
 }
 
 impl Session {

@@ -17,7 +17,7 @@ macro_rules! plain {
 
 plain!(
     Address = 16 bytes,
-    Session = 40 bytes,
+    Session = 44 bytes,
     FileId = 16 bytes,
     FileName = 64 bytes,
     Program = 8 bytes,
@@ -60,6 +60,8 @@ pub struct Session {
     pub ipv6: Address,
     /// Where a V6ONLY listener goes if the session has no IPv6 address.
     pub private_ipv6: Address,
+    /// Its loopback address, network order.
+    pub loopback: [u8; 4],
 }
 
 /// `struct file_id`.

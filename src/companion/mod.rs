@@ -33,7 +33,7 @@ pub use linux::{
     ProgramError, SocketOwner, TableError, UnloadError, file_of, forget_stale,
 };
 
-use crate::config::{Config, Exclusion, ProgramPattern};
+use crate::config::{Config, Exclusion, Loopback, ProgramPattern};
 use crate::session::SessionId;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -56,6 +56,11 @@ pub struct PolicyView {
     /// `isolation.listeners`: a listener of another session gets nothing that
     /// was sent to a session's address.
     pub listeners: bool,
+    /// `[loopback]`: binds of listed programs to 127.0.0.1 are moved.
+    pub loopback: Loopback,
+    /// `isolation.loopback`: nothing reaches a socket at another session's
+    /// loopback address.
+    pub isolate_loopback: bool,
 }
 
 impl From<&Config> for PolicyView {
@@ -68,6 +73,8 @@ impl From<&Config> for PolicyView {
             exclude: config.hook_exclude.clone(),
             sources: config.isolation.sources,
             listeners: config.isolation.listeners,
+            loopback: config.loopback.clone(),
+            isolate_loopback: config.isolation.loopback,
         }
     }
 }
@@ -84,6 +91,8 @@ pub struct SessionEntry {
     /// Local to the host and never routed: where a V6ONLY listener goes if the
     /// session has no IPv6 address.
     pub private_ipv6: Option<Ipv6Addr>,
+    /// Its loopback address. `None`: 127.0.0.1 is the host's for it, too.
+    pub loopback: Option<Ipv4Addr>,
 }
 
 /// An address of this host that is neither virtual nor loopback.

@@ -1,9 +1,11 @@
 //! Is what was typed true? From [`File`] to [`Config`], every problem at once.
 
-use super::file::{Datapath, File, Ipv6WithoutLease, Mapping, OnFailure, Scope, Source};
+use super::file::{Datapath, File, Ipv6WithoutLease, OnFailure, Scope, Source};
 use super::finding::{self, Finding};
 use super::value::{self, Refused};
-use super::{Config, Divert, Exclusion, Isolation, Pool, ProgramPattern, VirtualIp, file};
+use super::{
+    Config, Divert, Exclusion, Isolation, Loopback, Mapping, Pool, ProgramPattern, VirtualIp, file,
+};
 use std::fmt::Debug;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -26,7 +28,7 @@ pub(super) fn config(file: &File, findings: &mut Vec<Finding>) -> Option<Config>
     let control = check.control(&file.control);
     let pool = check.pool(&file.pool);
     let virtual_ip = check.virtual_ip(&file.virtual_ip);
-    check.loopback(&file.loopback);
+    let loopback = check.loopback(&file.loopback);
     let hook_exclude = check.hook(&file.hook);
     let divert = check.divert(&file.divert);
     let metrics = check.metrics(&file.metrics);
@@ -38,6 +40,7 @@ pub(super) fn config(file: &File, findings: &mut Vec<Finding>) -> Option<Config>
         control: control?,
         pool: pool?,
         virtual_ip,
+        loopback,
         hook_exclude,
         divert: divert?,
         isolation: Isolation {
@@ -155,13 +158,17 @@ impl Check<'_> {
         }
     }
 
-    /// Loopback is not built yet: nothing of it gets into a [`Config`].
-    fn loopback(&mut self, section: &file::Loopback) {
-        let _: Vec<ProgramPattern> = self.items("loopback.programs", &section.programs, str::parse);
-        let _: Vec<ProgramPattern> = self.items("loopback.prefer", &section.prefer, str::parse);
+    fn loopback(&mut self, section: &file::Loopback) -> Loopback {
+        let loopback = Loopback {
+            enabled: section.enabled,
+            programs: self.items("loopback.programs", &section.programs, str::parse),
+            prefer: self.items("loopback.prefer", &section.prefer, str::parse),
+            mapping: section.mapping,
+        };
         if section.enabled {
             let help = "write false; a session's own servers are found at 127.0.0.1 without it";
-            return self.not_in_this_version("loopback.enabled", &true, help);
+            self.not_in_this_version("loopback.enabled", &true, help);
+            return loopback;
         }
         let without_effect = [
             ("loopback.programs", !section.programs.is_empty()),
@@ -172,6 +179,7 @@ impl Check<'_> {
             let message = format!("{key} has no effect while loopback.enabled is false");
             self.warning(key, message, "take it out");
         }
+        loopback
     }
 
     fn hook(&mut self, section: &file::Hook) -> Vec<Exclusion> {

@@ -5,7 +5,7 @@
 
 use super::finding::{self, Finding};
 use super::tree;
-use super::{UnknownOwner, WhenExhausted};
+use super::{Mapping, UnknownOwner, WhenExhausted};
 use crate::places;
 use schemars::generate::SchemaSettings;
 use schemars::transform::RecursiveTransform;
@@ -168,16 +168,6 @@ impl Default for Loopback {
             mapping: Mapping::SessionPlusOne,
         }
     }
-}
-
-/// Which loopback address belongs to which session.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Mapping {
-    /// 127.0.0.0 + session + 1: 7 has 127.0.0.8, 255 has 127.0.1.0.
-    SessionPlusOne,
-    /// As RD IP Virtualization has it: 255 has 127.0.1.1.
-    Microsoft,
 }
 
 /// The companion hook, which moves binds to a wildcard.

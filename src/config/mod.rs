@@ -38,6 +38,8 @@ pub struct Config {
     pub pool: Pool,
     /// `[virtual-ip]`.
     pub virtual_ip: VirtualIp,
+    /// `[loopback]`.
+    pub loopback: Loopback,
     /// `[hook] exclude`: binds that are left alone.
     pub hook_exclude: Vec<Exclusion>,
     /// `[divert]`.
@@ -176,6 +178,41 @@ pub struct VirtualIp {
     pub children: bool,
     /// A session without a lease.
     pub when_exhausted: WhenExhausted,
+}
+
+/// A loopback address of its own for each session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loopback {
+    /// Off: the lists have no effect, and no session has such an address.
+    pub enabled: bool,
+    /// The programs whose 127.0.0.1 is the session's own.
+    pub programs: Vec<ProgramPattern>,
+    /// The programs whose wildcard binds go to the session's loopback, where
+    /// they would have gone to its virtual address.
+    pub prefer: Vec<ProgramPattern>,
+    /// Which address belongs to which session.
+    pub mapping: Mapping,
+}
+
+impl Default for Loopback {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            programs: Vec::new(),
+            prefer: Vec::new(),
+            mapping: Mapping::SessionPlusOne,
+        }
+    }
+}
+
+/// Which loopback address belongs to which session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mapping {
+    /// 127.0.0.0 + session + 1: 7 has 127.0.0.8, 255 has 127.0.1.0.
+    SessionPlusOne,
+    /// As RD IP Virtualization has it: 255 has 127.0.1.1.
+    Microsoft,
 }
 
 /// One entry of a program list.

@@ -50,7 +50,7 @@ fn session_row(held: &Held) -> SessionRow {
         user: session.user.name.clone(),
         virtual_ip: held.address,
         virtual_ipv6: None,
-        loopback: session.id.loopback(),
+        loopback: held.loopback,
         since: whole_seconds(session.since),
         state: if held.address.is_some() { SessionState::Leased } else { SessionState::Exhausted },
     }

@@ -61,6 +61,8 @@ pub(super) struct Held {
     pub(super) session: Session,
     pub(super) address: Option<Ipv4Addr>,
     private_ipv6: Option<Ipv6Addr>,
+    /// Its loopback address, whether or not anything uses it.
+    pub(super) loopback: Option<Ipv4Addr>,
 }
 
 impl Held {
@@ -327,8 +329,10 @@ impl Keeper {
                 None
             }
         };
-        let entry = SessionEntry { id, ipv4: address, ipv6: None, private_ipv6 };
-        let held = Held { session, address, private_ipv6 };
+        let loopback = id.loopback(self.config.loopback.mapping);
+        let used = loopback.filter(|_| self.config.loopback.enabled);
+        let entry = SessionEntry { id, ipv4: address, ipv6: None, private_ipv6, loopback: used };
+        let held = Held { session, address, private_ipv6, loopback };
         if let Err(error) = self.companion.admit(&held.session, &entry) {
             self.take_from_host(&held);
             self.leases.give_back(now(), id);

@@ -1,20 +1,22 @@
 //! Who is logged on?
 //!
 //! A platform supplies [`Sessions`], [`Watcher`], which tells of logons and
-//! logoffs, [`UserId`], and [`Scope`]: what a session is to the system.
+//! logoffs, [`UserId`], [`Scope`]: what a session is to the system, and
+//! [`LAST_LOOPBACK`], the last loopback address that a session can have.
 
 #[cfg(target_os = "linux")]
 pub mod linux;
 
 #[cfg(target_os = "linux")]
-pub use linux::{Scope, Sessions, SessionsError, UserId, Watcher};
+pub use linux::{LAST_LOOPBACK, Scope, Sessions, SessionsError, UserId, Watcher};
 
 #[cfg(windows)]
 pub mod windows;
 
 #[cfg(windows)]
-pub use windows::{Scope, Sessions, SessionsError, UserId, Watcher};
+pub use windows::{LAST_LOOPBACK, Scope, Sessions, SessionsError, UserId, Watcher};
 
+use crate::config::Mapping;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -26,12 +28,17 @@ use std::net::Ipv4Addr;
 pub struct SessionId(pub u32);
 
 impl SessionId {
-    /// The session loopback (L): 127.0.0.0 + the number + 1, so that session 7
-    /// has 127.0.0.8. `None`: it would lie beyond 127.255.255.254.
-    pub fn loopback(self) -> Option<Ipv4Addr> {
-        const LAST: u32 = 0x7fff_fffe;
-        let address = 0x7f00_0000_u32.checked_add(self.0)?.checked_add(1)?;
-        (address <= LAST).then(|| Ipv4Addr::from_bits(address))
+    /// The session loopback (L), another one for each session: 127.0.0.8 for
+    /// session 7. `None`: it would be 127.0.0.1 itself, or lie beyond
+    /// [`LAST_LOOPBACK`].
+    pub fn loopback(self, mapping: Mapping) -> Option<Ipv4Addr> {
+        let host = match mapping {
+            Mapping::SessionPlusOne => self.0.checked_add(1)?,
+            // Its last octet is never 0.
+            Mapping::Microsoft => (self.0 / 255).checked_mul(256)? + self.0 % 255 + 1,
+        };
+        let address = Ipv4Addr::from_bits(0x7f00_0000_u32.checked_add(host)?);
+        (address > Ipv4Addr::LOCALHOST && address <= LAST_LOOPBACK).then_some(address)
     }
 }
 
@@ -85,14 +92,51 @@ pub enum Event {
 mod tests {
     use super::*;
 
+    /// Id, 127.0.0.0 + id + 1, and as RD IP Virtualization counts.
+    const LOOPBACKS: [(u32, &str, &str); 19] = [
+        (0, "-", "-"),
+        (1, "127.0.0.2", "127.0.0.2"),
+        (7, "127.0.0.8", "127.0.0.8"),
+        (51, "127.0.0.52", "127.0.0.52"),
+        (52, "127.0.0.53", "127.0.0.53"),
+        (53, "127.0.0.54", "127.0.0.54"),
+        (253, "127.0.0.254", "127.0.0.254"),
+        (254, "127.0.0.255", "127.0.0.255"),
+        (255, "127.0.1.0", "127.0.1.1"),
+        (256, "127.0.1.1", "127.0.1.2"),
+        (510, "127.0.1.255", "127.0.2.1"),
+        (511, "127.0.2.0", "127.0.2.2"),
+        (65_534, "127.0.255.255", "127.1.0.255"),
+        (65_535, "127.1.0.0", "127.1.1.1"),
+        (65_536, "127.1.0.1", "127.1.1.2"),
+        (16_711_679, "127.255.0.0", "127.255.255.255"),
+        (16_777_213, "127.255.255.254", "-"),
+        (16_777_214, "127.255.255.255", "-"),
+        (16_777_215, "-", "-"),
+    ];
+
     #[test]
     fn session_loopbacks_carry_and_end() {
-        let of = |id| SessionId(id).loopback();
-        assert_eq!(of(7), Some(Ipv4Addr::new(127, 0, 0, 8)));
-        assert_eq!(of(254), Some(Ipv4Addr::new(127, 0, 0, 255)));
-        assert_eq!(of(255), Some(Ipv4Addr::new(127, 0, 1, 0)));
-        assert_eq!(of(16_777_213), Some(Ipv4Addr::new(127, 255, 255, 254)));
-        assert_eq!(of(16_777_214), None);
-        assert_eq!(of(u32::MAX), None);
+        for (id, plus_one, microsoft) in LOOPBACKS {
+            for (mapping, expected) in
+                [(Mapping::SessionPlusOne, plus_one), (Mapping::Microsoft, microsoft)]
+            {
+                let expected = expected.parse::<Ipv4Addr>().ok();
+                let expected = expected.filter(|address| *address <= LAST_LOOPBACK);
+                assert_eq!(SessionId(id).loopback(mapping), expected, "{id} {mapping:?}");
+            }
+        }
+        for mapping in [Mapping::SessionPlusOne, Mapping::Microsoft] {
+            assert_eq!(SessionId(u32::MAX).loopback(mapping), None);
+            assert_eq!(SessionId(16_777_213 + (1 << 24)).loopback(mapping), None);
+        }
+    }
+
+    #[test]
+    fn no_two_sessions_share_a_loopback() {
+        for mapping in [Mapping::SessionPlusOne, Mapping::Microsoft] {
+            let given = (0..1 << 24).filter_map(|id| SessionId(id).loopback(mapping));
+            assert!(given.is_sorted_by(|one, next| one < next), "{mapping:?}");
+        }
     }
 }

@@ -8,7 +8,7 @@
 use sessionip::companion::{
     Companion, Injected, LoadError, Moved, Options, PolicyView, Refusal, SessionEntry,
 };
-use sessionip::config::ProgramPattern;
+use sessionip::config::{Loopback, ProgramPattern};
 use sessionip::control::Start;
 use sessionip::packet::{Endpoint, Protocol};
 use sessionip::session::{Scope, Session as Login, SessionId, User};
@@ -58,7 +58,13 @@ fn session() -> SessionId {
 }
 
 fn entry() -> SessionEntry {
-    SessionEntry { id: session(), ipv4: V.parse().ok(), ipv6: None, private_ipv6: None }
+    SessionEntry {
+        id: session(),
+        ipv4: V.parse().ok(),
+        ipv6: None,
+        private_ipv6: None,
+        loopback: None,
+    }
 }
 
 fn policy() -> PolicyView {
@@ -70,6 +76,8 @@ fn policy() -> PolicyView {
         exclude: vec![],
         sources: true,
         listeners: true,
+        loopback: Loopback::default(),
+        isolate_loopback: true,
     }
 }
 

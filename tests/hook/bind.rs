@@ -103,7 +103,13 @@ fn another_network_namespace_is_left_alone() {
 fn a_session_without_a_lease_is_left_alone() {
     let mut lab = Lab::new();
     let cgroup = lab.cgroup(In::Session(1));
-    let entry = SessionEntry { id: SessionId(1), ipv4: None, ipv6: None, private_ipv6: None };
+    let entry = SessionEntry {
+        id: SessionId(1),
+        ipv4: None,
+        ipv6: None,
+        private_ipv6: None,
+        loopback: None,
+    };
     lab.hook().set_session(cgroup, &entry).unwrap();
     for asked in ["0.0.0.0:9004", "[::]:9004"] {
         assert_eq!(bound(&lab, In::Session(1), "tcp", asked), asked);

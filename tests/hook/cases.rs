@@ -7,7 +7,7 @@ use crate::programs::{ARGUMENTS, Folder, answer};
 use crate::table::{Case, Table};
 use nix::sys::socket::{setsockopt, sockopt};
 use sessionip::companion::{HostAddress, PolicyView, SessionEntry};
-use sessionip::config::{Exclusion, ProgramPattern};
+use sessionip::config::{Exclusion, Loopback, ProgramPattern};
 use sessionip::session::SessionId;
 use std::env;
 use std::path::Path;
@@ -32,6 +32,7 @@ fn the_kernel_answers_every_case_as_the_table_says() {
                 ipv4: session.ipv4,
                 ipv6: session.ipv6,
                 private_ipv6: session.private_ipv6,
+                loopback: session.loopback,
             };
             let cgroup = lab.cgroup(In::Session(session.id));
             lab.hook().set_session(cgroup, &entry).unwrap();
@@ -175,5 +176,7 @@ fn policy(case: &Case, folder: &Folder) -> PolicyView {
         exclude: case.exclude.iter().map(exclusion).collect(),
         sources: case.sources,
         listeners: true,
+        loopback: Loopback::default(),
+        isolate_loopback: true,
     }
 }

@@ -6,7 +6,7 @@ use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage,
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid, Uid, fork, setresuid};
 use sessionip::companion::{Companion, HostAddress, Options, PolicyView, SessionEntry};
-use sessionip::config::ProgramPattern;
+use sessionip::config::{Loopback, ProgramPattern};
 use sessionip::session::SessionId;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -228,6 +228,7 @@ pub(crate) fn session1() -> SessionEntry {
         ipv4: V1.parse().ok(),
         ipv6: V1_6.parse().ok(),
         private_ipv6: PRIVATE1.parse().ok(),
+        loopback: None,
     }
 }
 
@@ -237,6 +238,7 @@ pub(crate) fn session2() -> SessionEntry {
         ipv4: V2.parse().ok(),
         ipv6: None,
         private_ipv6: PRIVATE2.parse().ok(),
+        loopback: None,
     }
 }
 
@@ -249,6 +251,8 @@ pub(crate) fn policy() -> PolicyView {
         exclude: vec![],
         sources: true,
         listeners: true,
+        loopback: Loopback::default(),
+        isolate_loopback: true,
     }
 }
 

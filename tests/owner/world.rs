@@ -5,7 +5,7 @@
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use sessionip::companion::{Companion, Options, PolicyView, SessionEntry};
-use sessionip::config::ProgramPattern;
+use sessionip::config::{Loopback, ProgramPattern};
 use sessionip::owner::Bound;
 use sessionip::owner::Sockets as _;
 use sessionip::owner::linux::diag::{SockDiag, Socket};
@@ -99,12 +99,14 @@ impl World {
             exclude: Vec::new(),
             sources: false,
             listeners: false,
+            loopback: Loopback::default(),
+            isolate_loopback: true,
         })
         .unwrap();
         for (session, ipv4) in [(1, None), (2, Some(Ipv4Addr::new(10, 88, 0, 102)))] {
             let id = SessionId(session);
             let cgroup = self.scopes.session(id).unwrap().scope.cgroup;
-            let entry = SessionEntry { id, ipv4, ipv6: None, private_ipv6: None };
+            let entry = SessionEntry { id, ipv4, ipv6: None, private_ipv6: None, loopback: None };
             hook.set_session(cgroup, &entry).unwrap();
         }
         let sources = Sources {

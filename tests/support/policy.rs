@@ -1,7 +1,8 @@
 //! A configuration to begin with: every program of every session.
 
 use sessionip::config::{
-    Config, Divert, Isolation, Pool, ProgramPattern, UnknownOwner, VirtualIp, WhenExhausted,
+    Config, Divert, Isolation, Loopback, Pool, ProgramPattern, UnknownOwner, VirtualIp,
+    WhenExhausted,
 };
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ pub(crate) fn config() -> Config {
             children: false,
             when_exhausted: WhenExhausted::HostAddress,
         },
+        loopback: Loopback::default(),
         hook_exclude: Vec::new(),
         divert: Divert {
             hold: Duration::from_millis(10),

@@ -2,10 +2,10 @@
 
 /// What the section is called. A layout of another version is another section:
 /// programs that run may hold the old one for as long as they like.
-pub const NAME: &str = r"Global\sessionip-hook-1";
+pub const NAME: &str = r"Global\sessionip-hook-2";
 
 /// The version of this layout.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// `sIPh`.
 pub(super) const MAGIC: u32 = u32::from_le_bytes(*b"sIPh");
@@ -33,9 +33,9 @@ pub(super) mod half {
     pub(in crate::section) const LISTS: usize = 2;
     pub(in crate::section) const HEAD: usize = 16;
 
-    /// The number of a session, its IPv4, its IPv6 and its private IPv6
-    /// address. Ordered by number.
-    pub(in crate::section) const SESSIONS: Table = Table::first(4, HEAD, 2048, 10);
+    /// The number of a session, its IPv4, its IPv6, its private IPv6 and its
+    /// loopback address. Ordered by number.
+    pub(in crate::section) const SESSIONS: Table = Table::first(4, HEAD, 2048, 11);
     /// An address of the host, and 1 if it is on the pool's NIC.
     pub(in crate::section) const HOST: Table = SESSIONS.then(4096, 5);
     /// First and last address of a range.

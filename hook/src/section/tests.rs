@@ -29,6 +29,7 @@ fn session(id: u32) -> Session {
         ipv4: Some(std::net::Ipv4Addr::from_bits(0x0a4d_0000 + id)),
         ipv6: id.is_multiple_of(2).then(|| Ipv6Addr::from_bits((0xfd77 << 112) + u128::from(id))),
         private_ipv6: Some(Ipv6Addr::from_bits((0xfd73_6970 << 96) + u128::from(id))),
+        loopback: Some(std::net::Ipv4Addr::from_bits(0x7f00_0001 + id)),
     }
 }
 

@@ -111,12 +111,15 @@ impl Tables<'_> {
     fn session_at(self, row: usize) -> Session {
         let at = half::SESSIONS.row(row);
         let ipv6 = |at| Some(self.0.load_address(at)).filter(|address| !address.is_unspecified());
+        let ipv4 = |at| {
+            Some(Ipv4Addr::from_bits(self.0.load(at))).filter(|address| !address.is_unspecified())
+        };
         Session {
             id: self.0.load(at),
-            ipv4: Some(Ipv4Addr::from_bits(self.0.load(at + 1)))
-                .filter(|address| !address.is_unspecified()),
+            ipv4: ipv4(at + 1),
             ipv6: ipv6(at + 2),
             private_ipv6: ipv6(at + 6),
+            loopback: ipv4(at + 10),
         }
     }
 

@@ -4,7 +4,7 @@ use super::layout::{MAGIC, Table, VERSION, flag, half, head, program};
 use super::{Words, fold};
 use crate::decide::{Exclusion, Flags, Session};
 use std::fmt;
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU32, Ordering, fence};
 
@@ -145,11 +145,13 @@ fn fill(words: Words<'_>, content: &Content, texts: &[Vec<u16>]) {
     let mut sessions = content.sessions.clone();
     sessions.sort_by_key(|session| session.id);
     each(words, half::SESSIONS, &sessions, |at, session| {
+        let ipv4 = |address: Option<Ipv4Addr>| address.map_or(0, Ipv4Addr::to_bits);
         let ipv6 = |address: Option<Ipv6Addr>| address.unwrap_or(Ipv6Addr::UNSPECIFIED);
         words.store(at, session.id);
-        words.store(at + 1, session.ipv4.map_or(0, std::net::Ipv4Addr::to_bits));
+        words.store(at + 1, ipv4(session.ipv4));
         words.store_address(at + 2, ipv6(session.ipv6));
         words.store_address(at + 6, ipv6(session.private_ipv6));
+        words.store(at + 10, ipv4(session.loopback));
     });
     each(words, half::HOST, &content.host, |at, (address, on_pool_nic)| {
         words.store_address(at, *address);

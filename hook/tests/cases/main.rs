@@ -110,6 +110,7 @@ fn content(table: &Table, case: &Case) -> Content {
                 ipv4: session.ipv4,
                 ipv6: session.ipv6,
                 private_ipv6: session.private_ipv6,
+                loopback: session.loopback,
             })
             .collect(),
         host: host

@@ -27,6 +27,7 @@ pub(crate) struct Session {
     pub(crate) ipv4: Option<Ipv4Addr>,
     pub(crate) ipv6: Option<Ipv6Addr>,
     pub(crate) private_ipv6: Option<Ipv6Addr>,
+    pub(crate) loopback: Option<Ipv4Addr>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -137,6 +137,7 @@ fn digest(bytes: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Loopback;
     use crate::packet::Protocol;
 
     fn policy() -> PolicyView {
@@ -148,6 +149,8 @@ mod tests {
             exclude: vec![],
             sources: false,
             listeners: false,
+            loopback: Loopback::default(),
+            isolate_loopback: true,
         }
     }
 

@@ -339,22 +339,26 @@ fn holders(sessions: &BTreeMap<u64, layout::Session>) -> BTreeMap<Address, u32> 
 }
 
 fn to_layout(entry: &SessionEntry) -> layout::Session {
+    let ipv4 = |address: Option<Ipv4Addr>| address.map_or([0; 4], |a| a.octets());
     let ipv6 = |address: Option<Ipv6Addr>| Address(address.map_or([0; 16], |a| a.octets()));
     layout::Session {
         id: entry.id.0,
-        ipv4: entry.ipv4.map_or([0; 4], |address| address.octets()),
+        ipv4: ipv4(entry.ipv4),
         ipv6: ipv6(entry.ipv6),
         private_ipv6: ipv6(entry.private_ipv6),
+        loopback: ipv4(entry.loopback),
     }
 }
 
 fn from_layout(session: layout::Session) -> SessionEntry {
+    let ipv4 = |octets: [u8; 4]| (octets != [0; 4]).then(|| Ipv4Addr::from(octets));
     let ipv6 = |address: Address| (address.0 != [0; 16]).then(|| Ipv6Addr::from(address.0));
     SessionEntry {
         id: SessionId(session.id),
-        ipv4: (session.ipv4 != [0; 4]).then(|| Ipv4Addr::from(session.ipv4)),
+        ipv4: ipv4(session.ipv4),
         ipv6: ipv6(session.ipv6),
         private_ipv6: ipv6(session.private_ipv6),
+        loopback: ipv4(session.loopback),
     }
 }
 

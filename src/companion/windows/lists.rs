@@ -133,6 +133,7 @@ fn digest(bytes: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Loopback;
     use crate::packet::Protocol;
 
     #[test]
@@ -149,6 +150,8 @@ mod tests {
             ],
             sources: false,
             listeners: false,
+            loopback: Loopback::default(),
+            isolate_loopback: true,
         });
         let [entry] = &lists.programs[..] else { panic!("{:?}", lists.programs) };
         assert!(entry.listed && entry.excepted && !entry.is_path);
@@ -171,6 +174,8 @@ mod tests {
             exclude: vec![],
             sources: false,
             listeners: false,
+            loopback: Loopback::default(),
+            isolate_loopback: true,
         });
         assert_eq!(lists.missing, [nowhere]);
         assert_eq!(lists.programs.len(), 1, "it may be installed later");

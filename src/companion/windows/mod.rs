@@ -282,11 +282,11 @@ fn mapped(address: IpAddr) -> Ipv6Addr {
 }
 
 fn to_section(entry: &SessionEntry) -> Session {
-    let SessionEntry { id, ipv4, ipv6, private_ipv6 } = *entry;
-    Session { id: id.0, ipv4, ipv6, private_ipv6 }
+    let SessionEntry { id, ipv4, ipv6, private_ipv6, loopback } = *entry;
+    Session { id: id.0, ipv4, ipv6, private_ipv6, loopback }
 }
 
 fn from_section(session: &Session) -> SessionEntry {
-    let Session { id, ipv4, ipv6, private_ipv6 } = *session;
-    SessionEntry { id: SessionId(id), ipv4, ipv6, private_ipv6 }
+    let Session { id, ipv4, ipv6, private_ipv6, loopback } = *session;
+    SessionEntry { id: SessionId(id), ipv4, ipv6, private_ipv6, loopback }
 }

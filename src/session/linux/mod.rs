@@ -20,7 +20,11 @@ pub use scopes::{OpenError, Scopes};
 pub use sessions::{Sessions, SessionsError};
 pub use watcher::{WatchError, Watcher};
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
+
+/// After it comes 127.255.255.255, the broadcast address of `lo`.
+pub const LAST_LOOPBACK: Ipv4Addr = Ipv4Addr::new(127, 255, 255, 254);
 
 /// A user's number.
 pub type UserId = u32;

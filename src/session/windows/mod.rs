@@ -17,6 +17,11 @@ pub use poke::poke;
 pub use sessions::Sessions;
 pub use watcher::{WatchError as SessionsError, Watcher};
 
+use std::net::Ipv4Addr;
+
+/// The last of 127.0.0.0/8.
+pub const LAST_LOOPBACK: Ipv4Addr = Ipv4Addr::new(127, 255, 255, 255);
+
 /// A user's security identifier, as text: `S-1-5-21-...`.
 pub type UserId = String;
 

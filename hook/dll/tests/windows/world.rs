@@ -129,6 +129,7 @@ pub(crate) fn content() -> Content {
         ipv4: ipv4.parse().ok(),
         ipv6: ipv6.parse().ok(),
         private_ipv6: None,
+        loopback: None,
     };
     Content {
         flags: Flags { enabled: true, sources: true, children: false },
