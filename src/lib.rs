@@ -15,6 +15,7 @@ pub mod divert;
 pub mod engine;
 pub mod flow;
 pub mod guard;
+pub mod import;
 #[cfg(target_os = "linux")]
 pub mod lab;
 pub mod lease;

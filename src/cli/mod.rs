@@ -2,6 +2,7 @@
 
 pub mod check_config;
 mod exec;
+mod import;
 #[cfg(target_os = "linux")]
 mod linux;
 mod look;
@@ -59,6 +60,9 @@ enum Command {
     Sockets(look::Options),
     /// Check a configuration file and say all that is wrong with it.
     CheckConfig(CheckConfig),
+    /// Make a configuration of the registry keys of Citrix virtual IP or RD IP
+    /// Virtualization.
+    Import(import::Options),
     /// Make the daemon read its configuration again.
     Reload,
     /// Tell the selftest of a Windows server how it looks from here, until Ctrl-C.
@@ -137,6 +141,7 @@ fn dispatch(arguments: &Arguments) -> Result<ExitCode, Failure> {
                 checked => Ok(checked?),
             }
         }
+        Command::Import(options) => import::run(options),
         Command::Reload => reload::reload(config),
         Command::Peer(options) => peer::peer(options),
     }
