@@ -86,7 +86,7 @@ fn look_ups(criterion: &mut Criterion) {
     assert!(owners.owner(cookie).is_some());
     criterion.bench_function("OWNERS[cookie]", |b| b.iter(|| owners.owner(black_box(cookie))));
 
-    let sources = Sources { scopes, owners: Some(owners), closed: None, interface: 0 };
+    let sources = Sources { scopes, owners: Some(owners), closed: None, pings: None, interface: 0 };
     let mut sockets = KernelSockets::open(sources, Instant::now()).unwrap();
     let mut group = criterion.benchmark_group("owner");
     for (name, protocol, local, remote) in cases {

@@ -51,16 +51,20 @@ impl Side {
         }
     }
 
-    /// Where TCP and UDP headers have this end's port.
-    const fn port(self) -> usize {
-        match self {
-            Self::Source => 0,
-            Self::Destination => 2,
+    /// Where TCP and UDP headers have this end's port, and echo its id: only who
+    /// asks has one.
+    fn port(self, protocol: Protocol, segment: &[u8]) -> Option<usize> {
+        const ID: usize = 4;
+        match (protocol, self) {
+            (Protocol::Tcp | Protocol::Udp, Self::Source) => Some(0),
+            (Protocol::Tcp | Protocol::Udp, Self::Destination) => Some(2),
+            (Protocol::Icmp, Self::Source) => icmp::asks(segment).then_some(ID),
+            (Protocol::Icmp, Self::Destination) => (!icmp::asks(segment)).then_some(ID),
         }
     }
 }
 
-/// Sets one end of a TCP or UDP packet. `checksum` says what stands in its
+/// Sets one end of a TCP or UDP packet, or of a ping. `checksum` says what stands in its
 /// transport checksum; one that was absent is real afterwards. A UDP checksum of
 /// zero, which is none, stays zero.
 pub fn set_end(
@@ -70,7 +74,7 @@ pub fn set_end(
     to: Endpoint,
     checksum: Checksum,
 ) -> Result<(), Mismatch> {
-    let Content::Transport { protocol, .. } = parsed.content() else { return Err(Mismatch) };
+    let protocol = parsed.content().protocol().ok_or(Mismatch)?;
     let packet = bytes.get_mut(..parsed.end).ok_or(Mismatch)?;
     let (ip, segment) = packet.split_at_mut_checked(parsed.transport).ok_or(Mismatch)?;
     set_transport_end(ip, segment, protocol, side, to, checksum)
@@ -124,12 +128,17 @@ fn set_transport_end(
     to: Endpoint,
     checksum: Checksum,
 ) -> Result<(), Mismatch> {
-    let port = field(segment, side.port()).ok_or(Mismatch)?;
+    let port = match side.port(protocol, segment) {
+        Some(at) => Some(field(segment, at).ok_or(Mismatch)?),
+        None => None,
+    };
     let pseudo = set_address(ip, side, to.address)?;
-    let own = replace(port, to.port.to_be_bytes());
-    let covered = match protocol {
-        Protocol::Tcp => Covered::Tcp,
-        Protocol::Udp => Covered::Udp,
+    let own = port.map(|port| replace(port, to.port.to_be_bytes())).unwrap_or_default();
+    let covered = match (protocol, to.address) {
+        (Protocol::Tcp, _) => Covered::Tcp,
+        (Protocol::Udp, _) => Covered::Udp,
+        (Protocol::Icmp, IpAddr::V4(_)) => Covered::Icmp,
+        (Protocol::Icmp, IpAddr::V6(_)) => Covered::Icmpv6,
     };
     settle(covered, ip, segment, pseudo, own, checksum);
     Ok(())

@@ -12,7 +12,7 @@ mod policy;
 use sessionip::config::UnknownOwner;
 use sessionip::engine::{Addresses, Begun, Checksum, Direction, Engine, Facts, Host};
 use sessionip::owner::table::{Event, Holder, Moment, Row, SocketTable, State, What};
-use sessionip::owner::{Owner, Receiver, Sockets};
+use sessionip::owner::{Owner, Ping, Pinger, Receiver, Sockets};
 use sessionip::packet::{Endpoint, Protocol};
 use sessionip::policy::Policy;
 use sessionip::session::SessionId;
@@ -32,6 +32,10 @@ impl Sockets for Counted {
         let owner = self.0.owner(protocol, local, remote);
         self.1 += usize::from(owner.is_none());
         owner
+    }
+
+    fn pinger(&mut self, _: &Ping) -> Pinger {
+        Pinger::OnBehalf
     }
 
     fn receiver(

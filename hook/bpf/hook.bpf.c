@@ -6,6 +6,7 @@
 #include "descent.h"
 #include "owner.h"
 #include "packet.h"
+#include "ping.h"
 #include "redirect.h"
 
 /* Helpers that read kernel memory are for GPL-compatible programs only. */

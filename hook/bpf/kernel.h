@@ -40,6 +40,7 @@ HELPER(__u64, skb_ancestor_cgroup_id, struct __sk_buff *skb, int level);
 HELPER(long, skb_load_bytes, const void *skb, __u32 offset, void *to, __u32 size);
 HELPER(long, probe_read_kernel, void *to, __u32 size, const void *from);
 HELPER(long, probe_read_kernel_str, void *to, __u32 size, const void *from);
+HELPER(long, ringbuf_output, void *ring, void *data, __u64 size, __u64 flags);
 HELPER(void *, ringbuf_reserve, void *ring, __u64 size, __u64 flags);
 HELPER(void, ringbuf_submit, void *data, __u64 flags);
 HELPER(long, bind, struct bpf_sock_addr *ctx, void *address, int size);

@@ -101,6 +101,15 @@ struct closed {
 	__u16 family;
 };
 
+/* Whose ping a packet is. `header` is the message's: type, code, checksum, id,
+ * sequence number. */
+struct ping {
+	struct owner owner;
+	struct address source;
+	struct address destination;
+	__u8 header[8];
+};
+
 /* On a socket bound to an address of its own session. */
 struct bound {
 	__u32 session;
@@ -168,3 +177,9 @@ struct {
 	__uint(max_entries, 1 << 20);
 	__uint(pinning, PIN_BY_NAME);
 } CLOSED SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 18);
+	__uint(pinning, PIN_BY_NAME);
+} PINGS SEC(".maps");

@@ -26,6 +26,7 @@ plain!(
     Owner = 40 bytes,
     Moved = 40 bytes,
     Closed = 96 bytes,
+    Ping = 80 bytes,
 );
 
 /// An IPv6 address, or an IPv4 one as `::ffff:a.b.c.d`.
@@ -204,6 +205,20 @@ pub struct Closed {
     pub protocol: u16,
     /// `AF_INET` or `AF_INET6`.
     pub family: u16,
+}
+
+/// `struct ping`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Ping {
+    /// Whose it is; of a socket that was never recorded only the cgroup.
+    pub owner: Owner,
+    /// Who sent it.
+    pub source: Address,
+    /// Who is to get it.
+    pub destination: Address,
+    /// The ICMP header.
+    pub header: [u8; 8],
 }
 
 /// The counters, by their index in `COUNTERS`.

@@ -18,7 +18,7 @@ use crate::session::SessionId;
 use crate::verdict::Reason;
 use std::net::{IpAddr, Ipv4Addr};
 
-/// A packet of TCP or UDP, seen from this host.
+/// A packet of TCP or UDP, or a ping, seen from this host.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Conversation {
     pub(crate) protocol: Protocol,
@@ -29,7 +29,7 @@ pub(crate) struct Conversation {
 impl Conversation {
     /// It may be the first packet of its conversation.
     fn opens(&self) -> bool {
-        self.protocol == Protocol::Udp || self.tcp.syn && !self.tcp.ack
+        self.protocol != Protocol::Tcp || self.tcp.syn && !self.tcp.ack
     }
 
     /// One of its ends is a loopback address.
@@ -69,6 +69,8 @@ pub(crate) struct Question<'a, S> {
     pub(crate) flows: &'a FlowTable,
     pub(crate) sockets: &'a mut S,
     pub(crate) facts: &'a Facts,
+    /// Whose ping the packet is, if it is one.
+    pub(crate) pinger: Option<Owner>,
 }
 
 impl<S: Sockets> Question<'_, S> {
@@ -132,16 +134,27 @@ impl<S: Sockets> Question<'_, S> {
         }
     }
 
-    /// It has been translated from its first packet on, which is long gone.
+    /// It has been translated from its first packet on, which is long gone. What
+    /// is known of an echo id may be another session's.
     fn is_rebuilt(&self, packet: &Conversation) -> bool {
-        self.facts.begun == Begun::Translated && !packet.tcp.syn
+        let told = self.facts.begun == Begun::Translated && !packet.tcp.syn;
+        told && packet.protocol != Protocol::Icmp
+    }
+
+    /// Who owns the socket that sent it.
+    fn sender(&mut self, packet: &Conversation) -> Option<Owner> {
+        let Pair { local, remote } = packet.pair;
+        match packet.protocol {
+            Protocol::Tcp | Protocol::Udp => self.sockets.owner(packet.protocol, local, remote),
+            Protocol::Icmp => self.pinger.take(),
+        }
     }
 
     /// X6: nobody knows the owner yet.
     fn ownerless(&self, packet: &Conversation) -> Decision {
         if packet.may_be_sockless() {
             Decision::Pass(Reason::UnknownOwner)
-        } else if self.facts.held < self.policy.hold {
+        } else if packet.protocol != Protocol::Icmp && self.facts.held < self.policy.hold {
             Decision::Hold
         } else {
             Decision::Unowned
@@ -185,7 +198,11 @@ impl<S: Sockets> Question<'_, S> {
     }
 
     /// The socket bound to exactly `local` that would take a packet from `remote`.
+    /// Pings are the host's own to answer.
     fn bound(&mut self, protocol: Protocol, local: Endpoint, remote: Endpoint) -> Option<Receiver> {
+        if protocol == Protocol::Icmp {
+            return None;
+        }
         let receiver = self.sockets.receiver(protocol, local, remote)?;
         (receiver.bound == Bound::Address).then_some(receiver)
     }

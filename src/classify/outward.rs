@@ -18,12 +18,12 @@ const LAST_PRIVILEGED: u16 = 1023;
 
 impl<S: Sockets> Question<'_, S> {
     pub(super) fn outward(&mut self, packet: &Conversation) -> Decision {
-        let Pair { local, remote } = packet.pair;
+        let local = packet.pair.local;
         let from_pool = self.host.in_pool(local.address);
         if !from_pool && !self.host.is_host_address(local.address) {
             return self.unchanged(packet, Reason::OtherInterface, None); // O8
         }
-        let Some(owner) = self.sockets.owner(packet.protocol, local, remote) else {
+        let Some(owner) = self.sender(packet) else {
             return self.ownerless(packet);
         };
         match owner.session {
@@ -180,7 +180,7 @@ impl<S: Sockets> Question<'_, S> {
         remote: Endpoint,
     ) -> bool {
         let in_use = match protocol {
-            Protocol::Tcp => {
+            Protocol::Tcp | Protocol::Icmp => {
                 self.is_known(Face::Outside, protocol, &Pair { local: outside, remote })
             }
             Protocol::Udp => self.flows.is_of_another(outside, inside),

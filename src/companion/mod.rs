@@ -29,8 +29,8 @@ pub use windows::{
 
 #[cfg(target_os = "linux")]
 pub use linux::{
-    Before, Closed, ClosedSockets, Companion, LoadError, Moved, Options, OwnerMap, PolicyError,
-    ProgramError, SocketOwner, TableError, UnloadError, file_of, forget_stale,
+    Before, Closed, ClosedSockets, Companion, LoadError, Moved, NotedPings, Options, OwnerMap,
+    PolicyError, ProgramError, SocketOwner, TableError, UnloadError, file_of, forget_stale,
 };
 
 use crate::config::{Config, Exclusion, Loopback, ProgramPattern};

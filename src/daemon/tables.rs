@@ -141,6 +141,7 @@ impl Keeper {
             host_addresses: on_nic.map(|host| host.address).collect(),
             broadcast: self.adapter.broadcasts().map(IpAddr::V4).collect(),
             parents: self.logins.parents(),
+            ping_program: self.companion.ping_program(),
             exclude_ports: self.config.divert.exclude_ports.clone(),
             moved: self.at_pool.moved.clone(),
             foreign: if self.config.isolation.sources {

@@ -30,6 +30,7 @@ use crate::packet::{Endpoint, Protocol};
 use crate::verdict::Verdict;
 use std::io;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Which packets are led here. What it does not name goes its way untouched.
@@ -42,6 +43,8 @@ pub struct Selection {
     /// The cgroups whose sockets' packets are led here, relative to the root of
     /// their tree; none where there are no cgroups.
     pub parents: Vec<String>,
+    /// What notes whose a ping is, where there is such a thing.
+    pub ping_program: Option<PathBuf>,
     /// The directed broadcast addresses of the pool's NIC: what is sent there is left
     /// alone, like all other broadcast.
     pub broadcast: Vec<IpAddr>,

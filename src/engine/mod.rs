@@ -2,6 +2,7 @@
 
 #![warn(clippy::indexing_slicing, reason = "nothing that strangers send may panic")]
 
+mod echo;
 mod error;
 mod facts;
 mod tiers;
@@ -271,7 +272,8 @@ impl<S: Sockets> Engine<S> {
                 }
             }
             Content::Authenticated { .. } => Verdict::Pass(Reason::Authenticated), // X5
-            Content::Echo { destination, .. } | Content::Other { destination, .. } => {
+            Content::Echo { .. } => self.echo(now, packet, facts, parsed),
+            Content::Other { destination, .. } => {
                 match is_for_many(&self.host, destination) {
                     true => Verdict::Pass(Reason::Excluded), // X4
                     false => Verdict::Pass(Reason::NoSession),

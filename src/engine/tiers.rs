@@ -12,7 +12,7 @@ use crate::verdict::{Reason, Verdict};
 /// it is most likely a flood that has filled it.
 const SWEEP_WHEN_FULL: u32 = 64;
 
-/// A packet of TCP or UDP, and when.
+/// A packet of TCP or UDP, or a ping, and when.
 #[derive(Clone, Copy)]
 pub(super) struct Seen<'a> {
     pub(super) packet: Conversation,
@@ -29,7 +29,7 @@ pub(super) enum Step {
 }
 
 /// What becomes of a flow that was looked at again.
-enum Standing {
+pub(super) enum Standing {
     /// It goes on.
     On,
     /// It may not: its address is its session's no longer.
@@ -119,18 +119,24 @@ impl<S: Sockets> Engine<S> {
         flow.is_some_and(|flow| !self.host.in_pool(flow.inside().local.address))
     }
 
-    fn question<'a>(&'a mut self, facts: &'a Facts) -> Question<'a, S> {
+    pub(super) fn question<'a>(&'a mut self, facts: &'a Facts) -> Question<'a, S> {
         Question {
             host: &self.host,
             policy: &self.policy,
             flows: &self.flows,
             sockets: &mut self.sockets,
             facts,
+            pinger: None,
         }
     }
 
     /// Does this flow go on with this packet?
-    fn standing(&mut self, direction: Direction, seen: &Seen<'_>, slot: u32) -> Standing {
+    pub(super) fn standing(
+        &mut self,
+        direction: Direction,
+        seen: &Seen<'_>,
+        slot: u32,
+    ) -> Standing {
         match self.flows.flow(slot) {
             None => Standing::Another,
             Some(flow)
@@ -181,7 +187,13 @@ impl<S: Sockets> Engine<S> {
     }
 
     /// The packet goes on as its flow does.
-    fn go_on(&mut self, direction: Direction, seen: &Seen<'_>, slot: u32, counts: bool) -> Step {
+    pub(super) fn go_on(
+        &mut self,
+        direction: Direction,
+        seen: &Seen<'_>,
+        slot: u32,
+        counts: bool,
+    ) -> Step {
         let Some(flow) = self.flows.flow_mut(slot) else {
             return Step::Stop(self.unaccounted(Reason::TableFull));
         };
@@ -197,7 +209,7 @@ impl<S: Sockets> Engine<S> {
     }
 
     /// The third tier's end: what was decided is recorded.
-    fn begin(
+    pub(super) fn begin(
         &mut self,
         direction: Direction,
         facts: &Facts,

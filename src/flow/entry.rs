@@ -21,6 +21,9 @@ const TRANSITORY: u32 = 4 * 60;
 /// UDP: five minutes, as recommended (RFC 4787, REQ-5).
 const DATAGRAMS: u32 = 5 * 60;
 
+/// Echo: a minute, the least that is allowed (RFC 5508, REQ-2).
+const ECHOES: u32 = 60;
+
 /// A flow as it begins.
 #[derive(Clone, Debug)]
 pub(crate) struct Begin {
@@ -44,7 +47,7 @@ pub(crate) struct Begin {
 /// A flow as it is listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FlowView {
-    /// TCP or UDP.
+    /// TCP, UDP, or ICMP for echo.
     pub protocol: Protocol,
     /// The session whose address it uses, or whose program it is.
     pub session: Option<SessionId>,
@@ -273,6 +276,7 @@ impl Flow {
     pub(crate) fn is_over(&self, now: u32) -> bool {
         let limit = match self.kind.protocol() {
             Protocol::Udp => DATAGRAMS,
+            Protocol::Icmp => ECHOES,
             Protocol::Tcp if self.is_closed() || self.tcp & ACKED == 0 => TRANSITORY,
             Protocol::Tcp => ESTABLISHED,
         };

@@ -38,17 +38,23 @@ pub(super) struct Kind(u8);
 impl Kind {
     const UDP: u8 = 1;
     const IPV6: u8 = 2;
+    const ICMP: u8 = 4;
 
     pub(super) const fn new(protocol: Protocol, address: IpAddr) -> Self {
         let protocol = match protocol {
             Protocol::Tcp => 0,
             Protocol::Udp => Self::UDP,
+            Protocol::Icmp => Self::ICMP,
         };
         Self(if address.is_ipv6() { protocol | Self::IPV6 } else { protocol })
     }
 
     pub(super) const fn protocol(self) -> Protocol {
-        if self.0 & Self::UDP == 0 { Protocol::Tcp } else { Protocol::Udp }
+        match self.0 & (Self::UDP | Self::ICMP) {
+            0 => Protocol::Tcp,
+            Self::UDP => Protocol::Udp,
+            _ => Protocol::Icmp,
+        }
     }
 
     #[inline]

@@ -18,7 +18,8 @@ pub use key::Pair;
 pub(crate) use key::{Face, Key};
 
 use crate::owner::Program;
-use crate::packet::Endpoint;
+use crate::packet::{Endpoint, Protocol};
+use crate::session::SessionId;
 
 use index::Index;
 use key::{endpoint_hash, socket_hash};
@@ -97,6 +98,13 @@ impl FlowTable {
         self.index.find(hash, |slot| self.slab.flow(slot).is_some_and(|flow| flow.is(key)))
     }
 
+    /// The flow of that session that has this key. Raw sockets of two sessions may
+    /// ask the same target by the same id, and only their owners tell them apart.
+    pub(crate) fn find_of(&self, key: &Key, session: Option<SessionId>) -> Option<u32> {
+        let is_it = |flow: &Flow| flow.is(key) && flow.session() == session;
+        self.index.find(self.hash(key), |slot| self.slab.flow(slot).is_some_and(is_it))
+    }
+
     /// Most likely the flow with a key of this hash; it has not been looked at.
     #[inline]
     pub(crate) fn guess(&self, hash: u32) -> Option<u32> {
@@ -112,9 +120,11 @@ impl FlowTable {
         let inside = Key::new(Face::Inside, begin.protocol, &begin.inside);
         let outside = Key::new(Face::Outside, begin.protocol, &begin.outside);
         let (inside_hash, outside_hash) = (self.hash(&inside), self.hash(&outside));
-        if self.find_hashed(&inside, inside_hash).is_some()
-            || self.find_hashed(&outside, outside_hash).is_some()
-        {
+        let taken = match begin.protocol {
+            Protocol::Tcp | Protocol::Udp => self.find_hashed(&inside, inside_hash),
+            Protocol::Icmp => self.find_of(&inside, begin.session),
+        };
+        if taken.or_else(|| self.find_hashed(&outside, outside_hash)).is_some() {
             return Err(Refused::Taken);
         }
         if self.is_full() {
@@ -252,7 +262,6 @@ impl FlowTable {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::packet::Protocol;
     use crate::verdict::Reason;
     use proptest::prelude::*;
     use std::net::Ipv4Addr;

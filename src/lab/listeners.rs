@@ -32,10 +32,10 @@ pub fn listeners(
 
 /// Reads one table of /proc/net: proc(5), net/ipv4/tcp_ipv4.c `get_tcp4_sock`.
 fn listening(table: &str, protocol: Protocol) -> Vec<SocketAddr> {
-    // TCP_LISTEN, and TCP_CLOSE for a UDP socket without a peer.
+    // TCP_LISTEN, and TCP_CLOSE for a socket of UDP or ping without a peer.
     let state = match protocol {
         Protocol::Tcp => "0A",
-        Protocol::Udp => "07",
+        Protocol::Udp | Protocol::Icmp => "07",
     };
     let rows = table.lines().skip(1).map(|row| row.split_ascii_whitespace().collect::<Vec<_>>());
     rows.filter(|row| row.get(3) == Some(&state)).filter_map(|row| endpoint(row.get(1)?)).collect()

@@ -21,6 +21,7 @@ pub use windows::{
 
 use crate::packet::{Endpoint, Protocol};
 use crate::session::SessionId;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Who a socket belongs to. The session is that of the socket's cgroup
@@ -110,6 +111,28 @@ pub enum Bound {
     Wildcard,
 }
 
+/// A ping on its way out, by what tells it from every other one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ping {
+    /// Who sent it.
+    pub source: IpAddr,
+    /// Who is to get it.
+    pub destination: IpAddr,
+    /// Its ICMP header: type, code, checksum, id, sequence number.
+    pub header: [u8; 8],
+}
+
+/// Who pings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pinger {
+    /// The owner of the socket that it came from.
+    Known(Owner),
+    /// The system itself, for a program that cannot be known (X9).
+    OnBehalf,
+    /// Nobody can say.
+    Unknown,
+}
+
 /// The sockets of this host, as the packet line may ask for them: exact
 /// look-ups, in a microsecond, never a scan. Both methods take `&mut self`
 /// because an implementation may keep a buffer or a cache.
@@ -117,6 +140,10 @@ pub trait Sockets {
     /// Who owns the socket that sends from `local` to `remote`; a socket closed
     /// a moment ago still counts. `None`: nobody knows (yet).
     fn owner(&mut self, protocol: Protocol, local: Endpoint, remote: Endpoint) -> Option<Owner>;
+
+    /// Who sent this ping; to be asked for each once. An id is no port: it may be
+    /// used by more than one socket, so that it says nothing of the owner.
+    fn pinger(&mut self, ping: &Ping) -> Pinger;
 
     /// The socket that would take a packet from `remote` to `local`: a connected
     /// one before a listening one, an exact address before the wildcard, as the

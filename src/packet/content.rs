@@ -17,8 +17,8 @@ pub enum Content {
         /// All false for UDP.
         tcp: TcpFlags,
     },
-    /// An ICMP error about a TCP or UDP packet; that packet's ends are as they
-    /// were when it was sent.
+    /// An ICMP error about a TCP or UDP packet or a ping; that packet's ends are
+    /// as they were when it was sent.
     IcmpError {
         /// Who reports it: the far end, or a router on the way.
         source: IpAddr,
@@ -58,7 +58,7 @@ pub enum Content {
         destination: IpAddr,
     },
     /// Every other protocol; ICMP that is neither error nor echo, and errors
-    /// about anything but TCP and UDP; source-routed packets, whose checksum is
+    /// about anything but TCP, UDP and echo; source-routed packets, whose checksum is
     /// not over the destination in the header.
     Other {
         /// Who sent it.
@@ -69,6 +69,18 @@ pub enum Content {
 }
 
 impl Content {
+    /// The protocol of what has ends of its own that can be set.
+    pub(crate) const fn protocol(self) -> Option<Protocol> {
+        match self {
+            Self::Transport { protocol, .. } => Some(protocol),
+            Self::Echo { .. } => Some(Protocol::Icmp),
+            Self::IcmpError { .. }
+            | Self::Fragment { .. }
+            | Self::Authenticated { .. }
+            | Self::Other { .. } => None,
+        }
+    }
+
     /// Source and destination in the IP header.
     pub(super) const fn ends(self) -> (IpAddr, IpAddr) {
         match self {

@@ -71,7 +71,7 @@ fn split(message: &[u8]) -> Result<(u8, u16, &[u8]), Malformed> {
 }
 
 /// An error about the packet quoted, if that is one which could have been
-/// translated: TCP or UDP, with its ports. Its lengths are not believed: it is
+/// translated: TCP or UDP, with its ports, or a ping with its id. Its lengths are not believed: it is
 /// cut by design.
 fn error<A: Into<IpAddr>>(header: Result<Header<A>, Malformed>, quoted: &[u8]) -> Message {
     header.ok().and_then(|header| quote(header, quoted)).map_or(Message::Other, Message::Error)
@@ -82,23 +82,46 @@ fn quote<A: Into<IpAddr>>(header: Header<A>, quoted: &[u8]) -> Option<Quote> {
     if carried.part == Part::Later || carried.routed {
         return None;
     }
-    let protocol = match carried.protocol {
-        IpNumber::TCP => Protocol::Tcp,
-        IpNumber::UDP => Protocol::Udp,
+    let (source, destination) = (header.source.into(), header.destination.into());
+    let message = quoted.get(carried.at..)?;
+    let (protocol, source_port, destination_port) = match carried.protocol {
+        IpNumber::TCP => with_ports(Protocol::Tcp, message)?,
+        IpNumber::UDP => with_ports(Protocol::Udp, message)?,
+        IpNumber::ICMP | IpNumber::IPV6_ICMP => {
+            let (id, request) = echo(message)?;
+            if request { (Protocol::Icmp, id, 0) } else { (Protocol::Icmp, 0, id) }
+        }
         _ => return None,
     };
-    // Both have their ports first, and may be cut right behind them.
-    let &[source_high, source_low, destination_high, destination_low] =
-        quoted.get(carried.at..)?.first_chunk()?;
     Some(Quote {
         protocol,
-        source: Endpoint::new(header.source.into(), u16::from_be_bytes([source_high, source_low])),
-        destination: Endpoint::new(
-            header.destination.into(),
-            u16::from_be_bytes([destination_high, destination_low]),
-        ),
+        source: Endpoint::new(source, source_port),
+        destination: Endpoint::new(destination, destination_port),
         transport: carried.at,
     })
+}
+
+/// TCP and UDP have their ports first, and may be cut right behind them.
+fn with_ports(protocol: Protocol, segment: &[u8]) -> Option<(Protocol, u16, u16)> {
+    let &[a, b, c, d] = segment.first_chunk()?;
+    Some((protocol, u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])))
+}
+
+/// The id of a ping or of the answer to one, and whether it asks. The types of
+/// one IP version are nothing of the kind in the other.
+fn echo(message: &[u8]) -> Option<(u16, bool)> {
+    let &[kind, _, _, _, high, low] = message.first_chunk()?;
+    let id = u16::from_be_bytes([high, low]);
+    match kind {
+        icmpv4::TYPE_ECHO_REQUEST | icmpv6::TYPE_ECHO_REQUEST => Some((id, true)),
+        icmpv4::TYPE_ECHO_REPLY | icmpv6::TYPE_ECHO_REPLY => Some((id, false)),
+        _ => None,
+    }
+}
+
+/// Whether a message that was read asks: then its sender has the id.
+pub(crate) fn asks(message: &[u8]) -> bool {
+    echo(message).is_some_and(|(_, request)| request)
 }
 
 #[cfg(test)]

@@ -20,7 +20,8 @@ use std::fmt;
 use std::net::IpAddr;
 use transport::{Tcp, Udp};
 
-/// The transport protocols that are translated.
+/// The protocols that are translated. Of ICMP it is echo, where the id stands in
+/// place of the port of who asks, and the other end's port is 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Protocol {
@@ -28,14 +29,17 @@ pub enum Protocol {
     Tcp = 6,
     /// RFC 768.
     Udp = 17,
+    /// RFC 792, and RFC 4443 for IPv6.
+    Icmp = 1,
 }
 
 impl Protocol {
-    /// `tcp` or `udp`, as in `flows --json`.
+    /// `tcp`, `udp` or `icmp`, as in `flows --json`.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Tcp => "tcp",
             Self::Udp => "udp",
+            Self::Icmp => "icmp",
         }
     }
 }

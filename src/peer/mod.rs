@@ -156,6 +156,7 @@ fn connect_back(address: IpAddr, back: &Back) -> String {
     let heard = match back.protocol {
         crate::packet::Protocol::Tcp => back_by_tcp(to, &back.word),
         crate::packet::Protocol::Udp => back_by_udp(to, &back.word),
+        crate::packet::Protocol::Icmp => Err(io::ErrorKind::Unsupported.into()),
     };
     match heard {
         Ok(line) => wire::heard(&line),

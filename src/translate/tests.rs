@@ -26,7 +26,7 @@ fn sample() -> impl Strategy<Value = Sample> {
         any::<[[u8; 4]; 3]>().prop_map(|octets| octets.map(IpAddr::from)),
         any::<[[u8; 16]; 3]>().prop_map(|octets| octets.map(IpAddr::from)),
     ];
-    let protocol = prop::sample::select(vec![Protocol::Tcp, Protocol::Udp]);
+    let protocol = prop::sample::select(vec![Protocol::Tcp, Protocol::Udp, Protocol::Icmp]);
     (address, any::<[u16; 3]>(), protocol, any::<bool>(), payload).prop_map(
         |(address, port, protocol, extended, payload)| Sample {
             ends: [0, 1, 2].map(|end| Endpoint::new(address[end], port[end])),
@@ -60,6 +60,14 @@ impl Sample {
                 .udp(source.port, destination.port)
                 .write(&mut packet, &self.payload)
                 .unwrap(),
+            Protocol::Icmp if source.address.is_ipv4() => builder
+                .icmpv4_echo_request(source.port, 1)
+                .write(&mut packet, &self.payload)
+                .unwrap(),
+            Protocol::Icmp => builder
+                .icmpv6_echo_request(source.port, 1)
+                .write(&mut packet, &self.payload)
+                .unwrap(),
         }
         packet
     }
@@ -81,7 +89,11 @@ impl Sample {
     }
 
     fn checksum_in_header(&self) -> usize {
-        if self.protocol == Protocol::Tcp { 16 } else { 6 }
+        match self.protocol {
+            Protocol::Tcp => 16,
+            Protocol::Udp => 6,
+            Protocol::Icmp => 2,
+        }
     }
 }
 
@@ -157,6 +169,8 @@ proptest! {
 
     #[test]
     fn partial(sample in sample(), side in side()) {
+        // ICMP is never left partial.
+        prop_assume!(sample.protocol != Protocol::Icmp);
         let (mut packet, after) = sample.before_and_after(side);
         let (transport, end) = parse(&packet).map(|parsed| (parsed.transport, parsed.end)).unwrap();
         let addresses = if packet[0] >> 4 == 4 { 12..20 } else { 8..40 };
@@ -169,7 +183,7 @@ proptest! {
         // What the network card makes of it.
         let whole = Sum16BitWords::new().add_slice(&packet[transport..end]);
         let whole = match sample.protocol {
-            Protocol::Tcp => whole.ones_complement(),
+            Protocol::Tcp | Protocol::Icmp => whole.ones_complement(),
             Protocol::Udp => whole.to_ones_complement_with_no_zero(),
         };
         *sample.checksum(&mut packet) = whole.to_ne_bytes();
@@ -226,7 +240,8 @@ proptest! {
         let quoted = |source, destination| {
             let mut packet = sample.packet(source, destination);
             let transport = parse(&packet).unwrap().transport;
-            let mut end = cut.max(transport + 4);
+            let ends = if sample.protocol == Protocol::Icmp { 6 } else { 4 };
+            let mut end = cut.max(transport + ends);
             if end == transport + sample.checksum_in_header() + 1 {
                 end += 1; // half a checksum cannot be corrected
             }

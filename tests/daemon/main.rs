@@ -12,6 +12,7 @@ mod exec;
 mod leases;
 mod mending;
 mod missing;
+mod pings;
 mod programs;
 mod reload;
 mod restart;

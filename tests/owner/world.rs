@@ -71,7 +71,8 @@ impl World {
         }
         let interface = nix::net::if_::if_nametoindex("nic").unwrap();
         let now = now();
-        let sources = Sources { scopes: scopes.clone(), owners: None, closed: None, interface };
+        let sources =
+            Sources { scopes: scopes.clone(), owners: None, closed: None, pings: None, interface };
         Self {
             sockets: KernelSockets::open(sources, now).unwrap(),
             diag: SockDiag::open().unwrap(),
@@ -113,6 +114,7 @@ impl World {
             scopes: self.scopes.clone(),
             owners: Some(hook.owners().unwrap()),
             closed: hook.closed(),
+            pings: None,
             interface: self.interface,
         };
         self.sockets = KernelSockets::open(sources, self.now).unwrap();

@@ -4,7 +4,7 @@
 mod policy;
 
 use sessionip::engine::{Addresses, Begun, Checksum, Direction, Engine, Facts, Host};
-use sessionip::owner::{Owner, Program, Receiver, Sockets};
+use sessionip::owner::{Owner, Ping, Pinger, Program, Receiver, Sockets};
 use sessionip::packet::{Endpoint, Protocol};
 use sessionip::policy::Policy;
 use sessionip::session::SessionId;
@@ -34,6 +34,10 @@ impl Sockets for Crowd {
             program: Arc::clone(&self.0),
             child_of_listed: false,
         })
+    }
+
+    fn pinger(&mut self, _: &Ping) -> Pinger {
+        Pinger::Unknown
     }
 
     fn receiver(&mut self, _: Protocol, _: Endpoint, _: Endpoint) -> Option<Receiver> {
@@ -82,6 +86,7 @@ pub(crate) fn packet(
     match protocol {
         Protocol::Tcp => packet[32..34].copy_from_slice(&[5 << 4, if opens { 2 } else { 16 }]),
         Protocol::Udp => packet[25] = LENGTH as u8 - 20,
+        Protocol::Icmp => panic!("the crowd does not ping"),
     }
     packet
 }

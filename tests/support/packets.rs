@@ -4,8 +4,10 @@
 //! |---|---|
 //! | `tcp A:P > B:P [syn] [ack] [fin] [rst] [md5]` | a segment; `md5`: signed |
 //! | `udp A:P > B:P [unsummed]` | a datagram; `unsummed`: without a checksum |
-//! | `icmp A > B about (tcp or udp packet)` | a port that cannot be reached |
-//! | `ping A > B` | an echo request |
+//! | `icmp A > B about (packet)` | a port that cannot be reached |
+//! | `exceeded A > B about (packet)` | it was forwarded too often |
+//! | `toobig A > B about (packet)` | the next link takes 1200 bytes |
+//! | `ping A > B [id N]`, `pong A > B [id N]` | an echo request, and the answer |
 //! | `fragment A > B` | the first part of a UDP datagram |
 //! | `esp A > B`, `gre A > B` | a packet of that protocol |
 //! | `bytes 45 00 ...` | just these |
@@ -39,11 +41,22 @@ pub(crate) fn build(text: &str) -> Vec<u8> {
             transport(TCP, end(source), end(destination), flags, has("md5"), true)
         }
         "udp" => transport(UDP, end(source), end(destination), 0, false, !has("unsummed")),
-        "icmp" => {
+        "icmp" | "exceeded" | "toobig" => {
             let quoted = quoted.expect("an ICMP error is about a packet");
-            icmp(address(source), address(destination), [3, 3], [1, 4], &quoted)
+            let (ipv4, ipv6, more) = match *kind {
+                "icmp" => ([3, 3], [1, 4], 0),
+                "exceeded" => ([11, 0], [3, 0], 0),
+                _ => ([3, 4], [2, 0], 1200_u32),
+            };
+            icmp(address(source), address(destination), ipv4, ipv6, more, &quoted)
         }
-        "ping" => icmp(address(source), address(destination), [8, 0], [128, 0], b"ping"),
+        "ping" | "pong" => {
+            let id = rest.iter().skip_while(|word| **word != "id").nth(1);
+            let id = id.map_or(0, |id| id.parse::<u16>().expect("an id is a number"));
+            let (ipv4, ipv6) = if *kind == "ping" { (8, 128) } else { (0, 129) };
+            let more = u32::from(id) << 16 | 1;
+            icmp(address(source), address(destination), [ipv4, 0], [ipv6, 0], more, b"ping")
+        }
         "fragment" => {
             let mut packet = transport(UDP, port_9(source), port_9(destination), 0, false, true);
             packet[6] = 0x20;
@@ -112,9 +125,18 @@ fn transport(
     ip(source.ip(), destination.ip(), protocol, &segment)
 }
 
-fn icmp(source: IpAddr, destination: IpAddr, ipv4: [u8; 2], ipv6: [u8; 2], body: &[u8]) -> Vec<u8> {
+/// `more` is what stands in the second half of the header.
+fn icmp(
+    source: IpAddr,
+    destination: IpAddr,
+    ipv4: [u8; 2],
+    ipv6: [u8; 2],
+    more: u32,
+    body: &[u8],
+) -> Vec<u8> {
     let kind = if source.is_ipv4() { ipv4 } else { ipv6 };
-    let mut message = vec![kind[0], kind[1], 0, 0, 0, 0, 0, 0];
+    let mut message = vec![kind[0], kind[1], 0, 0];
+    message.extend(more.to_be_bytes());
     message.extend(body);
     let (protocol, sum) = match source {
         IpAddr::V4(_) => (1, checksum(&[&message])),

@@ -3,8 +3,10 @@
 //!
 //! Without `> REMOTE` it listens, or is a UDP socket that talks to anybody;
 //! without `session` it is a service's; `child` descends from a listed program.
+//! `icmp 10.77.0.1:7` pings by that id; `on-behalf`: the system does it for some
+//! program.
 
-use sessionip::owner::{Bound, Owner, Program, Receiver, Sockets};
+use sessionip::owner::{Bound, Owner, Ping, Pinger, Program, Receiver, Sockets};
 use sessionip::packet::{Endpoint, Protocol};
 use sessionip::session::SessionId;
 use std::net::SocketAddr;
@@ -21,6 +23,7 @@ pub(crate) struct Socket {
     local: Endpoint,
     remote: Option<Endpoint>,
     owner: Owner,
+    on_behalf: bool,
 }
 
 impl Socket {
@@ -29,24 +32,27 @@ impl Socket {
         let protocol = match words.next() {
             Some("tcp") => Protocol::Tcp,
             Some("udp") => Protocol::Udp,
-            _ => panic!("a socket is tcp or udp: {text}"),
+            Some("icmp") => Protocol::Icmp,
+            _ => panic!("a socket is tcp, udp or icmp: {text}"),
         };
         let local = endpoint(words.next().expect("a socket has a local end"));
         let remote = words.next_if_eq(&">").map(|_| endpoint(words.next().expect("> REMOTE")));
         let mut program = Program { path: "/usr/bin/program".to_owned(), file: (0, 0) };
         let mut owner =
             Owner { session: None, pid: 0, program: Arc::default(), child_of_listed: false };
+        let mut on_behalf = false;
         while let Some(word) = words.next() {
             let mut number = || words.next().and_then(|word| word.parse().ok()).expect("a number");
             match word {
                 "session" => owner.session = Some(SessionId(number())),
                 "pid" => owner.pid = number(),
                 "child" => owner.child_of_listed = true,
+                "on-behalf" => on_behalf = true,
                 path => program.path = path.to_owned(),
             }
         }
         owner.program = Arc::new(program);
-        Self { protocol, local, remote, owner }
+        Self { protocol, local, remote, owner, on_behalf }
     }
 
     /// How it takes packets from `remote` to `local`: connected first, then bound
@@ -75,6 +81,17 @@ impl Listed {
 impl Sockets for Listed {
     fn owner(&mut self, protocol: Protocol, local: Endpoint, remote: Endpoint) -> Option<Owner> {
         self.best(protocol, local, remote).map(|(_, socket)| socket.owner.clone())
+    }
+
+    fn pinger(&mut self, ping: &Ping) -> Pinger {
+        let [.., high, low, _, _] = ping.header;
+        let asks = Endpoint::new(ping.source, u16::from_be_bytes([high, low]));
+        let nobody = Endpoint::new(ping.destination, 0);
+        match self.best(Protocol::Icmp, asks, nobody) {
+            Some((_, socket)) if socket.on_behalf => Pinger::OnBehalf,
+            Some((_, socket)) => Pinger::Known(socket.owner.clone()),
+            None => Pinger::Unknown,
+        }
     }
 
     fn receiver(

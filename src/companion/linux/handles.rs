@@ -3,8 +3,10 @@
 use super::protocol;
 use super::table::failed;
 use crate::companion::{Closed, SocketOwner, TableError};
+use crate::owner::Ping;
 use crate::packet::Endpoint;
 use crate::session::SessionId;
+use aya::Pod;
 use aya::maps::{HashMap, Map, MapData, RingBuf};
 use sessionip_hook::layout::{self, DESCENDS, FileId, FileName};
 use std::fmt;
@@ -81,20 +83,51 @@ impl ClosedSockets {
     }
 }
 
+/// The pings that have been sent since it was last asked, and whose they are.
+pub struct NotedPings(RingBuf<MapData>);
+
+impl NotedPings {
+    /// What a daemon before left is of no ping that will come.
+    pub(super) fn new(mut ring: RingBuf<MapData>) -> Self {
+        while ring.next().is_some() {}
+        Self(ring)
+    }
+
+    /// Hands over each note, oldest first: it is there before its packet is.
+    pub fn drain(&mut self, mut each: impl FnMut(Ping, SocketOwner)) {
+        while let Some(bytes) = self.0.next() {
+            if let Some(layout::Ping { owner, source, destination, header }) = read(&bytes) {
+                let (source, destination) = (source.into(), destination.into());
+                each(Ping { source, destination, header }, owner.into());
+            }
+        }
+    }
+}
+
+impl fmt::Debug for NotedPings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NotedPings").finish_non_exhaustive()
+    }
+}
+
 impl fmt::Debug for ClosedSockets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClosedSockets").finish_non_exhaustive()
     }
 }
 
-#[expect(unsafe_code, reason = "the ring hands out bytes")]
-fn parse(bytes: &[u8]) -> Option<Closed> {
-    if bytes.len() < size_of::<layout::Closed>() {
+#[expect(unsafe_code, reason = "a ring hands out bytes")]
+fn read<T: Pod>(bytes: &[u8]) -> Option<T> {
+    if bytes.len() < size_of::<T>() {
         return None;
     }
     // SAFETY: there are enough bytes, they need not be aligned, and any bits
     // are a valid value of this type (it is `Pod`).
-    let event = unsafe { bytes.as_ptr().cast::<layout::Closed>().read_unaligned() };
+    Some(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
+}
+
+fn parse(bytes: &[u8]) -> Option<Closed> {
+    let event: layout::Closed = read(bytes)?;
     let remote = Endpoint::new(IpAddr::from(event.remote), event.remote_port);
     Some(Closed {
         at: Duration::from_nanos(event.at),

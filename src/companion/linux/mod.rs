@@ -13,7 +13,7 @@ mod table;
 mod told;
 
 pub use error::{LoadError, PolicyError, ProgramError, TableError, UnloadError};
-pub use handles::{ClosedSockets, OwnerMap};
+pub use handles::{ClosedSockets, NotedPings, OwnerMap};
 pub use lists::file_of;
 pub use open::Before;
 pub use pins::forget_stale;
@@ -53,6 +53,7 @@ pub struct Companion {
     pins: Pins,
     policy: Option<PolicyView>,
     closed: Option<RingBuf<MapData>>,
+    pings: Option<RingBuf<MapData>>,
     config: Array<layout::Config>,
     sessions: Table<u64, layout::Session>,
     holders: Table<Address, u32>,
@@ -101,6 +102,7 @@ impl Companion {
         let moved = Table::open(&mut ebpf, "MOVED")?;
         let counters = Sums::open(&mut ebpf)?;
         let closed = Some(take(&mut ebpf, "CLOSED")?);
+        let pings = Some(take(&mut ebpf, "PINGS")?);
         let mut programs = Programs::new(ebpf, cgroup);
         programs.verify(ALWAYS)?;
         let mut companion = Self {
@@ -108,6 +110,7 @@ impl Companion {
             pins,
             policy: None,
             closed,
+            pings,
             config,
             sessions,
             holders,
@@ -266,6 +269,16 @@ impl Companion {
     /// The closed sockets, for one thread: only the first call gets them.
     pub fn closed(&mut self) -> Option<ClosedSockets> {
         self.closed.take().map(ClosedSockets::new)
+    }
+
+    /// The notes of pings, for one thread: only the first call gets them.
+    pub fn noted_pings(&mut self) -> Option<NotedPings> {
+        self.pings.take().map(NotedPings::new)
+    }
+
+    /// Where the program is pinned that notes whose a ping is: a rule runs it.
+    pub fn ping_program(&self) -> Option<PathBuf> {
+        Some(self.pins.program(programs::PING))
     }
 
     /// The sockets that are not bound where their programs asked.

@@ -1,7 +1,7 @@
 //! Where do links and maps live while no daemon does?
 //!
 //! `<pin directory>/v<layout>/` has the maps under their own names and the
-//! links as `link-<program>`. The pin directory is a bpffs of its own, mounted
+//! links as `link-<program>`, and `program-ping` for a rule to run. The pin directory is a bpffs of its own, mounted
 //! here unless it lies in one already.
 
 use super::links;
@@ -42,6 +42,11 @@ impl Pins {
     /// The folder of this layout.
     pub(super) fn current(&self) -> &Path {
         &self.current
+    }
+
+    /// Where a program is that rules run, and no link.
+    pub(super) fn program(&self, program: &str) -> PathBuf {
+        self.current.join(format!("program-{program}"))
     }
 
     pub(super) fn link(&self, program: &str) -> PathBuf {

@@ -28,7 +28,10 @@ pub(super) const ALWAYS: &[&str] = &[
     "recvmsg6",
     "getpeername4",
     "getpeername6",
+    PING,
 ];
+/// Notes whose a ping is. It has no link: a rule of ours runs it.
+pub(super) const PING: &str = "ping";
 /// `isolation.sources`.
 pub(super) const SOURCES: &[&str] = &["egress"];
 /// `isolation.listeners`.
@@ -101,6 +104,13 @@ impl Programs {
             }
             let path = pins.link(name);
             let program = program(&mut self.ebpf, name).map_err(failed(name, "attached"))?;
+            if let Program::SocketFilter(program) = program {
+                let path = pins.program(name);
+                remove_pin(&path).map_err(failed(name, "pinned"))?;
+                program.pin(&path).map_err(failed(name, "pinned"))?;
+                self.attached.insert(name);
+                continue;
+            }
             let fd = program.fd().map_err(failed(name, "attached"))?;
             if links::update(&path, fd.as_fd()).is_err() {
                 // There is no link, or a tracepoint's, which keeps its program:
@@ -143,12 +153,13 @@ fn is_interrupted(error: &AyaError) -> bool {
         if io_error.kind() == io::ErrorKind::WouldBlock)
 }
 
-#[expect(clippy::wildcard_enum_match_arm, reason = "the object has four of aya's many kinds")]
+#[expect(clippy::wildcard_enum_match_arm, reason = "the object has five of aya's many kinds")]
 fn load(program: &mut Program, name: &str) -> Result<(), AyaError> {
     match program {
         Program::CgroupSockAddr(program) => program.load(),
         Program::CgroupSock(program) => program.load(),
         Program::CgroupSkb(program) => program.load(),
+        Program::SocketFilter(program) => program.load(),
         Program::BtfTracePoint(program) => program.load(&tracepoint(name), &Btf::from_sys_fs()?),
         _ => Err(AyaError::UnexpectedProgramType),
     }

@@ -5,7 +5,7 @@ use crate::companion::SessionEntry;
 use crate::session::{Session, SessionId, Sessions};
 use sessionip_hook::windows::DLL;
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What was there of the hook before a start: nothing that would outlive a
 /// daemon, as a section goes with the last who knows it.
@@ -42,6 +42,11 @@ impl Companion {
         self.set_session(entry)?;
         self.inject_session(session.id);
         Ok(())
+    }
+
+    /// Programs have the kernel ping for them, and no rule could ask whose it is.
+    pub fn ping_program(&self) -> Option<PathBuf> {
+        None
     }
 
     /// A session has ended. Its sockets stay where they are.

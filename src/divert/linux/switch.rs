@@ -15,6 +15,8 @@ pub struct Switch {
     counters: Arc<Counters>,
     /// Packets that met rules of ours that have been replaced since.
     met: Packets,
+    /// What was refused of the rules for pings.
+    without_pings: Option<String>,
 }
 
 /// The queues could not be opened, or rules for them cannot be laid.
@@ -37,7 +39,7 @@ pub fn open() -> Result<(Nfqueue, Switch), DivertError> {
     rules::packets()?;
     let (queues, waker) = Nfqueue::open(FIRST_QUEUE)?;
     let counters = queues.counters();
-    Ok((queues, Switch { waker, counters, met: Packets::default() }))
+    Ok((queues, Switch { waker, counters, met: Packets::default(), without_pings: None }))
 }
 
 impl Switch {
@@ -48,7 +50,16 @@ impl Switch {
     pub fn select(&mut self, selection: &Selection) -> Result<(), RulesError> {
         // Rules that are replaced begin to count anew.
         self.met = self.packets()?;
-        rules::install(&rule_set(selection))
+        let rules = self.rule_set(selection);
+        match rules::install(&rules) {
+            Err(refused @ RulesError::Refused { .. }) if rules.ping_program.is_some() => {
+                // A kernel without xt_bpf has everything else.
+                rules::install(&RuleSet { ping_program: None, ..rules })?;
+                self.without_pings = Some(refused.to_string());
+                Ok(())
+            }
+            installed => installed,
+        }
     }
 
     /// Forgets what was counted so far, as after taking over what a crash left.
@@ -62,7 +73,7 @@ impl Switch {
     /// # Errors
     /// iptables does not answer.
     pub fn holds(&self, selection: &Selection) -> Result<bool, RulesError> {
-        rules::is_installed(&rule_set(selection))
+        rules::is_installed(&self.rule_set(selection))
     }
 
     /// Leads nothing here any more.
@@ -98,7 +109,11 @@ impl Switch {
         let lost = self.lost();
         let sentence =
             || format!("{lost} packets were lost in full queues: the host is overloaded");
-        (lost > 0).then(sentence).into_iter().collect()
+        let pings = self
+            .without_pings
+            .as_ref()
+            .map(|refused| format!("pings of sessions leave from the host address: {refused}"));
+        (lost > 0).then(sentence).into_iter().chain(pings).collect()
     }
 
     /// Ends the waiting of the thread that takes packets.
@@ -110,12 +125,14 @@ impl Switch {
         let now = rules::packets()?;
         Ok(Packets { session: self.met.session + now.session, pool: self.met.pool + now.pool })
     }
-}
 
-fn rule_set(selection: &Selection) -> RuleSet {
-    RuleSet {
-        base_queue: FIRST_QUEUE,
-        pool: selection.pool.clone(),
-        scope_parents: selection.parents.clone(),
+    fn rule_set(&self, selection: &Selection) -> RuleSet {
+        let ping_program = selection.ping_program.clone();
+        RuleSet {
+            base_queue: FIRST_QUEUE,
+            pool: selection.pool.clone(),
+            scope_parents: selection.parents.clone(),
+            ping_program: ping_program.filter(|_| self.without_pings.is_none()),
+        }
     }
 }

@@ -57,7 +57,7 @@ pub(super) fn facts_of(packet: &[u8], address: &mut Address) -> Facts {
             }
             address.udp_checksum()
         }
-        None => true,
+        Some(Protocol::Icmp) | None => true,
     };
     Facts {
         direction: if address.outbound() { Direction::Out } else { Direction::In },

@@ -75,6 +75,8 @@ impl SockDiag {
         let (source, destination) = match protocol {
             Protocol::Tcp => (local, remote),
             Protocol::Udp => (remote, local),
+            // What is bound to an id is not told of.
+            Protocol::Icmp => return Ok(None),
         };
         let question = Request { source, destination, interface, ..all_of(protocol, family) };
         self.ask(question)?;

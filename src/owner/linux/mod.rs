@@ -8,18 +8,20 @@
 mod closed;
 pub mod diag;
 mod open;
+mod pings;
 mod process;
 mod wire;
 
 pub use open::{Opened, OwnerError, Reader, Watch, end_bound_to, open};
 
-use crate::companion::{self, ClosedSockets, Moved, OwnerMap, SocketOwner};
-use crate::owner::{Bound, Owner, Program, Receiver, SocketRow, Sockets};
+use crate::companion::{self, ClosedSockets, Moved, NotedPings, OwnerMap, SocketOwner};
+use crate::owner::{Bound, Owner, Ping, Pinger, Program, Receiver, SocketRow, Sockets};
 use crate::packet::{Endpoint, Protocol};
 use crate::session::linux::{Scopes, processes};
 use crate::session::{Session, SessionId};
 use closed::Closed;
 use diag::{Family, SockDiag, Socket, State, States};
+use pings::Pings;
 use process::{Found, Holder, Holders, Programs};
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -39,6 +41,7 @@ pub struct KernelSockets {
     diag: SockDiag,
     sources: Sources,
     closed: Closed,
+    pings: Pings,
     programs: Programs,
     holders: Holders,
     nobody: Arc<Program>,
@@ -55,6 +58,8 @@ pub struct Sources {
     pub owners: Option<OwnerMap>,
     /// Its reports of closed sockets, which only one thread can have.
     pub closed: Option<ClosedSockets>,
+    /// Its notes of pings on their way out, which only one thread can have.
+    pub pings: Option<NotedPings>,
     /// The pool's NIC: sockets that are tied to it (`SO_BINDTODEVICE`) are
     /// found beside those that are tied to none.
     pub interface: u32,
@@ -75,6 +80,7 @@ impl KernelSockets {
             diag: SockDiag::open()?,
             sources,
             closed: Closed::default(),
+            pings: Pings::default(),
             programs: Programs::default(),
             holders: Holders::default(),
             nobody: Arc::default(),
@@ -96,6 +102,8 @@ impl KernelSockets {
         self.now = now;
         self.drain();
         self.closed.expire(now);
+        self.note_pings();
+        self.pings.expire(now);
     }
 
     /// How often the kernel gave no answer at all.
@@ -213,6 +221,12 @@ impl KernelSockets {
         self.sources.owners.as_ref()?.owner(socket.cookie)
     }
 
+    fn note_pings(&mut self) {
+        if let Some(noted) = &mut self.sources.pings {
+            noted.drain(|ping, owner| self.pings.note(self.now, ping, owner));
+        }
+    }
+
     fn drain(&mut self) {
         let Some(closed) = &mut self.sources.closed else { return };
         let mut reports = Vec::new();
@@ -232,6 +246,17 @@ impl Sockets for KernelSockets {
         }
         self.drain();
         self.closed.owner(protocol, local, remote).cloned()
+    }
+
+    /// The hook notes a ping before it is queued, so that the note is there.
+    fn pinger(&mut self, ping: &Ping) -> Pinger {
+        self.note_pings();
+        let Some(record) = self.pings.take(ping) else { return Pinger::Unknown };
+        let session = self.sources.scopes.session_of(record.cgroup);
+        Pinger::Known(match record.pid {
+            0 => self.nobody_of(session),
+            _ => self.recorded_owner(record, session),
+        })
     }
 
     fn receiver(

@@ -40,6 +40,7 @@ pub fn open(
         scopes: sessions.scopes.clone(),
         owners: Some(companion.owners()?),
         closed: companion.closed(),
+        pings: companion.noted_pings(),
         interface,
     };
     Ok((KernelSockets::open(sources, now)?, Watch, None))

@@ -140,7 +140,8 @@ impl SocketTable {
         let stage = match (event.what, event.protocol) {
             (What::Bind, Protocol::Tcp) => Some(Stage::Idle),
             (What::Bind, Protocol::Udp) | (What::Listen, _) => Some(Stage::Receives),
-            (What::Connect | What::Accept | What::Close, _) => None,
+            // The driver tells of no others.
+            (What::Bind, Protocol::Icmp) | (What::Connect | What::Accept | What::Close, _) => None,
         };
         match stage {
             Some(stage) => {

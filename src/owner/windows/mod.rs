@@ -31,7 +31,7 @@ pub use spelling::one_spelling;
 
 use crate::companion::Moved;
 use crate::owner::table::SocketTable;
-use crate::owner::{Owner, Receiver, SocketRow, Sockets};
+use crate::owner::{Owner, Ping, Pinger, Receiver, SocketRow, Sockets};
 use crate::packet::{Endpoint, Protocol};
 use crate::session::Session;
 use std::collections::HashMap;
@@ -93,6 +93,12 @@ impl Sockets for KernelSockets {
             self.bell.ring();
         }
         owner
+    }
+
+    /// Programs ask the kernel to ping for them (`IcmpSendEcho`), and it does so
+    /// by no socket of theirs.
+    fn pinger(&mut self, _: &Ping) -> Pinger {
+        Pinger::OnBehalf
     }
 
     fn receiver(

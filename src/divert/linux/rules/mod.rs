@@ -20,6 +20,7 @@ use super::{TCP_IN, TCP_OUT_NEW, TCP_OUT_TRANSLATED, TRANSLATED};
 use saved::Saved;
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
 
 /// The packets to lead into the queues.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +34,9 @@ pub struct RuleSet {
     /// cgroup2 tree, like `user.slice`. They have to exist, and to be the same
     /// folders for as long as the rules are there.
     pub scope_parents: Vec<String>,
+    /// The pinned program that notes whose a ping is; without it pings are left
+    /// alone.
+    pub ping_program: Option<PathBuf>,
 }
 
 /// How many packets met our rules since they were installed.
@@ -49,11 +53,12 @@ const PREFIX: &str = "SESSIONIP-";
 const IN: &str = "SESSIONIP-IN";
 const OUT: &str = "SESSIONIP-OUT";
 const SAVE: &str = "SESSIONIP-SAVE";
+const PING: &str = "SESSIONIP-PING";
 
 /// The tables that our chains are in.
 const TABLES: [Table; 2] = [
     Table { name: "raw", chains: &[IN], rules: raw },
-    Table { name: "mangle", chains: &[OUT, SAVE], rules: mangle },
+    Table { name: "mangle", chains: &[OUT, SAVE, PING], rules: mangle },
 ];
 
 struct Table {
@@ -100,6 +105,9 @@ pub fn remove() -> Result<(), RulesError> {
 pub fn is_installed(rules: &RuleSet) -> Result<bool, RulesError> {
     for table in &TABLES {
         let mut wanted = Saved::default();
+        for chain in table.chains {
+            wanted.note(&format!(":{chain} - [0:0]"));
+        }
         for rule in (table.rules)(rules) {
             wanted.note(&rule);
         }
@@ -189,6 +197,7 @@ fn mangle(rules: &RuleSet) -> Vec<String> {
         // Bound to a virtual address: on the wire as in the program.
         lines.push(format!("-A {OUT} -m iprange --src-range {first}-{last} -j RETURN"));
     }
+    lines.extend(pings(rules, &marked));
     // Without a daemon these are dropped: unchanged they would break their flow.
     lines.push(format!(
         "-A {OUT} ! -o lo -p tcp -m connmark --mark {marked} {}",
@@ -213,6 +222,27 @@ fn mangle(rules: &RuleSet) -> Vec<String> {
         format!("-A {OUT} -m addrtype --dst-type BROADCAST -j RETURN"),
         format!("-A {OUT} -p tcp {} --queue-bypass", queue(TCP_OUT_NEW)),
         format!("-A {OUT} -p udp {} --queue-bypass", queue(OTHER_OUT_NEW)),
+    ]);
+    lines
+}
+
+/// Echo requests, each of which is looked at: an id is no port, and what has begun
+/// with it, changed or not, may be another session's.
+fn pings(rules: &RuleSet, marked: &str) -> Vec<String> {
+    let Some(program) = &rules.ping_program else { return Vec::new() };
+    const ASKS: &str = "-p icmp -m icmp --icmp-type echo-request";
+    let within = ranges(rules).map(|(first, last)| {
+        format!("-A {OUT} -o lo {ASKS} -m iprange --dst-range {first}-{last} -j {PING}")
+    });
+    let mut lines = vec![format!("-A {OUT} ! -o lo {ASKS} -j {PING}")];
+    lines.extend(within);
+    lines.extend([
+        format!("-A {PING} -m addrtype --dst-type MULTICAST -j RETURN"),
+        format!("-A {PING} -m addrtype --dst-type BROADCAST -j RETURN"),
+        // A rule that does nothing but run the program.
+        format!("-A {PING} -m bpf --object-pinned {}", quoted(&program.to_string_lossy())),
+        format!("-A {PING} -m connmark --mark {marked} {}", queue(rules, OTHER_OUT_TRANSLATED)),
+        format!("-A {PING} {} --queue-bypass", queue(rules, OTHER_OUT_NEW)),
     ]);
     lines
 }
@@ -243,6 +273,7 @@ mod tests {
             base_queue: 7770,
             pool: vec![range("10.77.0.101", "10.77.0.199"), range("fd77::1", "fd77::9")],
             scope_parents: vec!["sessionip".to_owned(), "user.slice".to_owned()],
+            ping_program: Some("/run/session ip/bpf/program-ping".into()),
         }
     }
 
@@ -255,9 +286,10 @@ mod tests {
             }
         }
         let bypassed: Vec<_> = queues.iter().filter(|q| q.ends_with("--queue-bypass")).collect();
-        let new = ["7773", "7773", "7770", "7773"].map(|queue| format!("{queue} --queue-bypass"));
+        let new =
+            ["7773", "7773", "7773", "7770", "7773"].map(|queue| format!("{queue} --queue-bypass"));
         assert_eq!(bypassed, new.iter().collect::<Vec<_>>());
-        assert_eq!(queues.len(), 10);
+        assert_eq!(queues.len(), 12);
     }
 
     #[test]
