@@ -74,6 +74,13 @@ INLINE int decide(struct bpf_sock_addr *ctx, const struct config *c, struct addr
 		count(REFUSED_BINDS);
 		return REFUSE;
 	}
+	if (s && !port && is_own(s, address)) {
+		/* What getsockname said, and any port: an FTP server's listener for
+		 * data. Its client asks at the address by which it found the
+		 * server, and that may be 127.0.0.1. */
+		mark_bound(ctx, s, true);
+		return ALLOW;
+	}
 	if (!s || !port || !(c->flags & ENABLED) ||
 	    (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP))
 		return ALLOW;

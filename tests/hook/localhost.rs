@@ -146,6 +146,35 @@ fn a_listener_on_v_itself_is_not_at_localhost() {
     assert_eq!(seen, "ECONNREFUSED");
 }
 
+/// Passive FTP: the client has found the server at localhost or the host address,
+/// and goes there for the data; the server listens at the address that its end of
+/// the connection has, which is V.
+#[test]
+fn a_listener_on_v_with_a_port_of_the_kernels_is_where_its_server_was_found() {
+    let lab = Lab::new();
+    for (session, other, v, asked) in [
+        (1, 2, V1.to_owned(), "127.0.0.1".to_owned()),
+        (1, 2, V1.to_owned(), P.to_owned()),
+        (2, 1, format!("[{PRIVATE2}]"), "[::1]".to_owned()),
+    ] {
+        let endpoint = format!("{v}:0");
+        let server = lab.start(In::Session(session), PERSON, move |talk| {
+            let listener = bind("tcp", &endpoint).unwrap();
+            talk.say(&local(&listener));
+            loop {
+                accepted(&listener);
+            }
+        });
+        let bound = server.line();
+        let (_, port) = bound.rsplit_once(':').unwrap();
+        let to = format!("{asked}:{port}");
+        let seen = lab.run(In::Session(session), PERSON, || dial("tcp", &to));
+        assert_eq!(seen, format!("{to} as {v}"));
+        let seen = lab.run(In::Session(other), PERSON, || dial("tcp", &to));
+        assert_eq!(seen, "ECONNREFUSED", "it is another session's");
+    }
+}
+
 #[test]
 fn a_datagrams_answer_comes_from_whom_it_asked() {
     let lab = Lab::new();
