@@ -4,7 +4,7 @@ use crate::config::{Config, Isolation, ProgramPattern, UnknownOwner, WhenExhaust
 use crate::owner::{Owner, Program, one_spelling};
 use crate::packet::Protocol;
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// What the packet line asks of the configuration, ready to be looked up.
@@ -21,6 +21,15 @@ pub struct Policy {
     pub(crate) isolation: Isolation,
 }
 
+/// What stands at a listed path now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The path without links and short names, as running programs have it.
+    pub path: PathBuf,
+    /// The file, where the platform tells files apart by number.
+    pub file: Option<(u32, u64)>,
+}
+
 /// What the program list says of a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Listing {
@@ -33,15 +42,14 @@ pub enum Listing {
 }
 
 impl Policy {
-    /// Takes what `config` says. `file_of` names the file that stands at a
-    /// listed path now, as (device, inode), so that a program is known however
-    /// its path was written when it was started.
-    pub fn compile(config: &Config, file_of: impl Fn(&Path) -> Option<(u32, u64)>) -> Self {
+    /// Takes what `config` says. `standing` tells what a listed path leads to, so
+    /// that a program is known however its path was written when it was started.
+    pub fn compile(config: &Config, standing: impl Fn(&Path) -> Option<Standing>) -> Self {
         let listed = &config.virtual_ip;
         Self {
             enabled: listed.enabled,
-            programs: Patterns::compile(&listed.programs, &file_of),
-            except: Patterns::compile(&listed.except, &file_of),
+            programs: Patterns::compile(&listed.programs, &standing),
+            except: Patterns::compile(&listed.except, &standing),
             children: listed.children,
             exclude_ports: config.divert.exclude_ports.clone(),
             when_exhausted: listed.when_exhausted,
@@ -92,17 +100,18 @@ struct Patterns {
 }
 
 impl Patterns {
-    fn compile(
-        patterns: &[ProgramPattern],
-        file_of: &impl Fn(&Path) -> Option<(u32, u64)>,
-    ) -> Self {
+    fn compile(patterns: &[ProgramPattern], standing: &impl Fn(&Path) -> Option<Standing>) -> Self {
         let mut compiled = Self::default();
         for pattern in patterns {
             match pattern {
                 ProgramPattern::All => compiled.all = true,
                 ProgramPattern::Path(path) => {
-                    compiled.files.extend(file_of(path).filter(|file| *file != UNKNOWN_FILE));
-                    compiled.paths.insert(one_spelling(&path.to_string_lossy()).into_owned());
+                    let now = standing(path);
+                    let file = now.as_ref().and_then(|now| now.file);
+                    compiled.files.extend(file.filter(|file| *file != UNKNOWN_FILE));
+                    for path in std::iter::once(path).chain(now.as_ref().map(|now| &now.path)) {
+                        compiled.paths.insert(one_spelling(&path.to_string_lossy()).into_owned());
+                    }
                 }
                 ProgramPattern::Name(name) => {
                     compiled.names.insert(one_spelling(name).into_owned());
@@ -131,7 +140,8 @@ mod tests {
 
     fn patterns(list: &[ProgramPattern]) -> Patterns {
         Patterns::compile(list, &|path: &Path| {
-            (path == Path::new("/usr/bin/python3")).then_some((8, 42))
+            (path == Path::new("/usr/bin/python3"))
+                .then(|| Standing { path: "/usr/bin/python3.11".into(), file: Some((8, 42)) })
         })
     }
 
@@ -168,7 +178,8 @@ mod tests {
         for (program, file, listing) in [
             ("/usr/bin/python3.11", (8, 42), Listing::Listed), // the same file by another name
             ("/usr/bin/python3", (8, 43), Listing::Listed),    // another file in its place
-            ("/usr/bin/python3.11", (9, 42), Listing::NotListed),
+            ("/usr/bin/python3.11", (9, 42), Listing::Listed), // where the link leads
+            ("/usr/bin/python3.12", (9, 42), Listing::NotListed),
             ("/opt/crm", (0, 0), Listing::Listed),
             ("/home/ana/crm", (0, 0), Listing::NotListed),
             ("/home/ana/iperf3", (1, 1), Listing::Listed),

@@ -2,7 +2,8 @@
  *
  * DESCENDANTS has the processes that run, have run, or descend from one that
  * ran a listed program: the mark is set at exec, copied at fork, and goes with
- * the last thread.
+ * the last thread. It is the number of the entry that listed the program, so
+ * that it lasts as long as the entry does.
  */
 #pragma once
 
@@ -12,9 +13,12 @@ SEC("tp_btf/sched_process_fork") int process_fork(__u64 *ctx)
 {
 	struct task_struct *parent = (void *)ctx[0];
 	struct task_struct *child = (void *)ctx[1];
-	__u32 from = parent->tgid, to = child->tgid, one = 1;
-	if (from != to && bpf_map_lookup_elem(&DESCENDANTS, &from))
-		bpf_map_update_elem(&DESCENDANTS, &to, &one, BPF_ANY);
+	__u32 from = parent->tgid, to = child->tgid;
+	if (from == to)
+		return 0;
+	__u32 *mark = bpf_map_lookup_elem(&DESCENDANTS, &from);
+	if (mark)
+		bpf_map_update_elem(&DESCENDANTS, &to, mark, BPF_ANY);
 	return 0;
 }
 
@@ -27,8 +31,8 @@ SEC("tp_btf/sched_process_exec") int process_exec(__u64 *ctx)
 	if (!(m.flags & LISTED) || (m.flags & EXCEPTED))
 		return 0;
 	struct task_struct *task = (void *)ctx[0];
-	__u32 pid = task->tgid, one = 1;
-	bpf_map_update_elem(&DESCENDANTS, &pid, &one, BPF_ANY);
+	__u32 pid = task->tgid;
+	bpf_map_update_elem(&DESCENDANTS, &pid, &m.listed_by, BPF_ANY);
 	return 0;
 }
 

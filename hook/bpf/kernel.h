@@ -62,8 +62,18 @@ struct qstr {
 } VIEW;
 struct dentry {
 	struct qstr d_name;
+	struct dentry *d_parent;
+} VIEW;
+struct vfsmount {
+	struct dentry *mnt_root;
+} VIEW;
+struct mount {
+	struct mount *mnt_parent;
+	struct dentry *mnt_mountpoint;
+	struct vfsmount mnt;
 } VIEW;
 struct path {
+	struct vfsmount *mnt;
 	struct dentry *dentry;
 } VIEW;
 struct super_block {

@@ -33,7 +33,11 @@ struct file_name {
 	char bytes[64];
 };
 
-enum { LISTED = 1, EXCEPTED = 2 };
+enum {
+	LISTED = 1,
+	EXCEPTED = 2,
+	PATH_ENDS = 16, /* by name: a listed path ends in it, see PROGRAMS_BY_PATH */
+};
 
 /* What the lists say of a program; `id` is how EXCLUDED knows it. */
 struct program {
@@ -57,11 +61,11 @@ enum {
 	CHILDREN = 32,   /* descendants of a listed program count as listed */
 	SOURCES = 64,    /* [isolation] sources */
 	LISTENERS = 128, /* [isolation] listeners */
+	BY_PATH = 32768, /* PROGRAMS_BY_PATH has entries */
 };
 
 struct config {
 	__u64 netns; /* cookie of the daemon's network namespace */
-	__u64 lists; /* digest of the lists that DESCENDANTS was filled by */
 	__u32 flags;
 	__u32 zero;
 };
@@ -163,6 +167,7 @@ MAP(HOST, BPF_MAP_TYPE_HASH, struct address, __u32, 4096, 0);
 MAP(POOL, BPF_MAP_TYPE_LPM_TRIE, struct prefix, __u32, 4096, BPF_F_NO_PREALLOC);
 MAP(PROGRAMS_BY_FILE, BPF_MAP_TYPE_HASH, struct file_id, struct program, 4096, 0);
 MAP(PROGRAMS_BY_NAME, BPF_MAP_TYPE_HASH, struct file_name, struct program, 4096, 0);
+MAP(PROGRAMS_BY_PATH, BPF_MAP_TYPE_HASH, __u64, struct program, 4096, 0);
 MAP(EXCLUDED, BPF_MAP_TYPE_HASH, struct exclusion, __u32, 4096, 0);
 MAP(DESCENDANTS, BPF_MAP_TYPE_HASH, __u32, __u32, 65536, 0);
 MAP(OWNERS, BPF_MAP_TYPE_LRU_HASH, __u64, struct owner, 131072, 0);

@@ -1,7 +1,7 @@
 /* Which session is this, and is its program listed? */
 #pragma once
 
-#include "layout.h"
+#include "path.h"
 
 /* How deep below the cgroup root a session's folder may lie. */
 #define DEEPEST 10
@@ -103,15 +103,49 @@ INLINE void file_name(struct file *file, struct file_name *name)
 		bpf_probe_read_kernel_str(name->bytes, sizeof name->bytes, dentry->d_name.name);
 }
 
-/* What the lists say of a program, by its file and by its name. */
+/* What the lists say of a program, by its file or path and by its name. */
 struct matched {
 	__u32 flags;
 	__u32 by_file;
 	__u32 by_name;
+	__u32 listed_by; /* 0: by "*" */
 };
 
-/* One look-up for each kind of entry that the lists have: with "*" and no
- * exceptions there is none. */
+INLINE void match_as(struct matched *m, const struct program *p, __u32 *known_as)
+{
+	m->flags |= p->flags & ~PATH_ENDS;
+	*known_as = p->id;
+	if (p->flags & LISTED)
+		m->listed_by = p->id;
+}
+
+/* One look-up for each kind of entry that the lists have. The file comes first,
+ * for it is what a hard link or a bind mount shares with a listed path; its path
+ * is walked only where a listed one has the same last name. */
+INLINE void match_file(const struct config *c, struct file *file, struct matched *m)
+{
+	struct program *p = 0;
+	if (c->flags & BY_FILE) {
+		struct file_id id = {};
+		if (file_id(file, &id) && (p = bpf_map_lookup_elem(&PROGRAMS_BY_FILE, &id)))
+			match_as(m, p, &m->by_file);
+	}
+	if (!(c->flags & BY_NAME))
+		return;
+	struct file_name name = {};
+	file_name(file, &name);
+	struct program *named = bpf_map_lookup_elem(&PROGRAMS_BY_NAME, &name);
+	if (!named)
+		return;
+	match_as(m, named, &m->by_name);
+	if (p || !(c->flags & BY_PATH) || !(named->flags & PATH_ENDS))
+		return;
+	__u64 path = 0;
+	if (path_digest(file, &path) && (p = bpf_map_lookup_elem(&PROGRAMS_BY_PATH, &path)))
+		match_as(m, p, &m->by_file);
+}
+
+/* With "*" and no exceptions there is no look-up. */
 INLINE struct matched match_program(const struct config *c)
 {
 	struct matched m = {};
@@ -122,27 +156,8 @@ INLINE struct matched match_program(const struct config *c)
 	if (!(c->flags & (BY_FILE | BY_NAME)))
 		return m;
 	struct file *file = executable(bpf_get_current_task_btf());
-	if (!file)
-		return m;
-	if (c->flags & BY_FILE) {
-		struct file_id id = {};
-		if (file_id(file, &id)) {
-			struct program *p = bpf_map_lookup_elem(&PROGRAMS_BY_FILE, &id);
-			if (p) {
-				m.flags |= p->flags;
-				m.by_file = p->id;
-			}
-		}
-	}
-	if (c->flags & BY_NAME) {
-		struct file_name name = {};
-		file_name(file, &name);
-		struct program *p = bpf_map_lookup_elem(&PROGRAMS_BY_NAME, &name);
-		if (p) {
-			m.flags |= p->flags;
-			m.by_name = p->id;
-		}
-	}
+	if (file)
+		match_file(c, file, &m);
 	return m;
 }
 

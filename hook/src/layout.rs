@@ -22,7 +22,7 @@ plain!(
     FileName = 64 bytes,
     Program = 8 bytes,
     Exclusion = 8 bytes,
-    Config = 24 bytes,
+    Config = 16 bytes,
     Owner = 40 bytes,
     Moved = 40 bytes,
     Closed = 96 bytes,
@@ -88,7 +88,7 @@ pub struct FileName(pub [u8; 64]);
 pub struct Program {
     /// What [`Exclusion::program`] calls it.
     pub id: u32,
-    /// [`LISTED`] and [`EXCEPTED`].
+    /// [`LISTED`], [`EXCEPTED`] and [`PATH_ENDS`].
     pub flags: u32,
 }
 
@@ -96,6 +96,8 @@ pub struct Program {
 pub const LISTED: u32 = 1;
 /// The list of exceptions has it.
 pub const EXCEPTED: u32 = 2;
+/// A listed path ends in this name: the walk up from the file is worth it.
+pub const PATH_ENDS: u32 = 16;
 
 /// `struct exclusion`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -115,8 +117,6 @@ pub struct Exclusion {
 pub struct Config {
     /// The cookie of the daemon's network namespace.
     pub netns: u64,
-    /// A digest of the lists by which the descendants were found.
-    pub lists: u64,
     /// The bits of [`flag`].
     pub flags: u32,
     /// Zero.
@@ -141,6 +141,8 @@ pub mod flag {
     pub const SOURCES: u32 = 64;
     /// Another session's wildcard listener gets nothing.
     pub const LISTENERS: u32 = 128;
+    /// `PROGRAMS_BY_PATH` has entries.
+    pub const BY_PATH: u32 = 32768;
 }
 
 /// A value of `HOST`: the address is on the pool's NIC.
@@ -237,6 +239,32 @@ pub enum Counter {
     ForeignListener,
     /// Closed sockets that there was no room to report.
     LostEvents,
+}
+
+/// The key of a path in `PROGRAMS_BY_PATH`, as `bpf/path.h` makes it: FNV-1a over
+/// the words of its names, the last one first. `None`: the kernel side does not
+/// walk so far, or it is no full path.
+pub fn path_digest(path: &[u8]) -> Option<u64> {
+    /// Mounts count as well: one may lie in every other folder.
+    const DEEPEST: usize = 32;
+    const NAME: usize = 128;
+    let names: Vec<_> =
+        path.strip_prefix(b"/")?.split(|byte| *byte == b'/').filter(|it| !it.is_empty()).collect();
+    if names.len() > DEEPEST {
+        return None;
+    }
+    let mut digest = 0xcbf2_9ce4_8422_2325_u64;
+    for name in names.into_iter().rev() {
+        if name.len() >= NAME || matches!(name, b"." | b"..") {
+            return None;
+        }
+        let mut room = [0; NAME];
+        room.get_mut(..name.len())?.copy_from_slice(name);
+        for word in room.as_chunks().0 {
+            digest = (digest ^ u64::from_ne_bytes(*word)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+    Some(digest)
 }
 
 #[cfg(test)]

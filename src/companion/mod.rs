@@ -1,7 +1,7 @@
 //! How does the hook get into programs?
 //!
 //! A platform supplies [`Companion`] and its errors, [`Before`], which loads it,
-//! what the hook tells ([`Moved`]), and [`file_of`] for the program lists.
+//! what the hook tells ([`Moved`]), and [`standing`] for the program lists.
 //!
 //! Linux: the eBPF object of `sessionip-hook` is attached at the cgroup2 root.
 //! Its links and maps are pinned, so that it outlives a daemon that is killed;
@@ -24,18 +24,20 @@ pub use unhooked::Unhooked;
 #[cfg(windows)]
 pub use windows::{
     Before, Companion, Injected, LoadError, Moved, Options, PolicyError, Refusal, TableError,
-    UnloadError, file_of,
+    UnloadError, standing,
 };
 
 #[cfg(target_os = "linux")]
 pub use linux::{
     Before, Closed, ClosedSockets, Companion, LoadError, Moved, NotedPings, Options, OwnerMap,
-    PolicyError, ProgramError, SocketOwner, TableError, UnloadError, file_of, forget_stale,
+    PolicyError, ProgramError, SocketOwner, TableError, UnloadError, executable, file_of,
+    forget_stale, standing,
 };
 
 use crate::config::{Config, Exclusion, Loopback, ProgramPattern};
 use crate::session::SessionId;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
 
 /// What the companion needs to know of the configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -77,6 +79,17 @@ impl From<&Config> for PolicyView {
             isolate_loopback: config.isolation.loopback,
         }
     }
+}
+
+/// The path without links and short names; of what is not there yet, as far as
+/// there are folders.
+fn real_path(path: &Path) -> PathBuf {
+    let real = path.ancestors().find_map(|above| {
+        let rest = path.strip_prefix(above).ok()?;
+        let above = above.canonicalize().ok()?;
+        Some(if rest.as_os_str().is_empty() { above } else { above.join(rest) })
+    });
+    real.unwrap_or_else(|| path.to_owned())
 }
 
 /// A session as the hook is told of it, and its addresses.

@@ -181,7 +181,7 @@ impl Keeper {
         new.pool.adapter.clone_from(&self.config.pool.adapter);
 
         self.config = new;
-        self.policy = Policy::compile(&self.config, companion::file_of);
+        self.policy = Policy::compile(&self.config, companion::standing);
         self.leases.set_pool(&self.config.pool, self.adapter.reserved());
         self.mended = None;
         self.apply().map_err(|e| in_full(&e))?;
@@ -198,7 +198,7 @@ impl Keeper {
         self.neighbours.ask(now, self.leases.upcoming(self::now(), neighbours::AHEAD));
         self.companion.refresh_programs()?;
         self.tell_unhooked();
-        let policy = Policy::compile(&self.config, companion::file_of);
+        let policy = Policy::compile(&self.config, companion::standing);
         if policy != self.policy {
             self.policy = policy;
             self.watch.set_policy(&self.policy);

@@ -236,7 +236,7 @@ fn assemble(
     let adapter = address::choose(&config.pool, &addresses.adapters()?)?;
     let (store, saved) = Store::open(&config.state_dir, keeper::now())?;
     let leases = Leases::restore(keeper::now(), &config.pool, adapter.reserved(), saved);
-    let policy = Policy::compile(&config, companion::file_of);
+    let policy = Policy::compile(&config, companion::standing);
     let mut companion = before.load(&logins)?;
     let (mut sockets, watch, reader) =
         owner::open(&logins, &mut companion, &policy, adapter.index, now())?;

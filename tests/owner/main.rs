@@ -5,6 +5,7 @@
 
 #![cfg(target_os = "linux")]
 
+mod lists;
 mod world;
 
 use sessionip::owner::linux::diag::{Family, State, States};

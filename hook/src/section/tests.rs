@@ -107,6 +107,7 @@ fn programs_are_known_whatever_their_case() {
 
 #[test]
 fn letters_that_become_two_stay() {
+    assert_eq!(fold(&utf16(r"\\?\unc\server/share\crm.exe")), utf16(r"\\SERVER\SHARE\CRM.EXE"));
     assert_eq!(fold(&utf16("straße")), utf16("STRAßE"));
     assert_eq!(fold(&utf16("dırı")), utf16("DıRı"));
     assert_eq!(fold(&[0xd83d, 0xde00, 0xd83d]), [0xd83d, 0xde00, 0xd83d]);

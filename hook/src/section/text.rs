@@ -1,11 +1,16 @@
 //! When are two paths of Windows the same?
 
 /// As NTFS compares names: without regard to case, one UTF-16 unit at a time.
-/// A prefix `\\?\` is left out, and `/` is `\`.
+/// A prefix `\\?\` is left out, `\\?\UNC\` is `\\`, and `/` is `\`.
 pub fn fold(path: &[u16]) -> Vec<u16> {
-    const VERBATIM: [u16; 4] = [b'\\' as u16, b'\\' as u16, b'?' as u16, b'\\' as u16];
-    let path = path.strip_prefix(&VERBATIM).unwrap_or(path);
-    path.iter().map(|unit| upper(*unit)).collect()
+    let folded: Vec<u16> = path.iter().map(|unit| upper(*unit)).collect();
+    let starts = |text: &str| folded.iter().copied().take(text.len()).eq(text.encode_utf16());
+    let (share, skipped) = match () {
+        () if starts(r"\\?\UNC\") => (r"\\", 8),
+        () if starts(r"\\?\") => ("", 4),
+        () => ("", 0),
+    };
+    share.encode_utf16().chain(folded.into_iter().skip(skipped)).collect()
 }
 
 /// The last component.

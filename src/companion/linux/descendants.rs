@@ -4,38 +4,46 @@
 //! processes that were there before. An ancestor that has exited by then is not
 //! seen.
 
-use super::lists::{Lists, file_id, file_name};
+use super::lists::Lists;
+use super::process::executable;
 use super::table::Table;
 use crate::companion::TableError;
-use std::collections::{BTreeMap, BTreeSet};
+use sessionip_hook::layout::FileId;
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
 
 /// A process forked meanwhile by one that is not marked yet is found by the
 /// next look; each look takes milliseconds, so that few are needed.
 const LOOKS: usize = 4;
+
+/// Takes the marks away that an entry left which lists nobody any more.
+pub(super) fn prune(descendants: &mut Table<u32, u32>, lists: &Lists) -> Result<(), TableError> {
+    for (pid, id) in descendants.all()? {
+        if !lists.lists(id) {
+            descendants.remove(&pid)?;
+        }
+    }
+    Ok(())
+}
 
 /// Marks the processes that run, or descend from one that runs, a listed
 /// program. Call it while the kernel side is attached.
 pub(super) fn seed(descendants: &mut Table<u32, u32>, lists: &Lists) -> Result<(), TableError> {
     for _ in 0..LOOKS {
         let processes = processes(lists);
-        let mut marked: BTreeSet<u32> = descendants.all()?.into_keys().collect();
-        let known = marked.len();
+        let known = descendants.all()?;
+        let mut marked = known.clone();
         spread(&processes, &mut marked);
-        let new = marked.len() - known;
         for (pid, process) in &processes {
-            if !marked.contains(pid) {
-                continue;
-            }
-            descendants.set(pid, &1)?;
+            let (Some(id), false) = (marked.get(pid), known.contains_key(pid)) else { continue };
+            descendants.set(pid, id)?;
             // It may have ended before it was marked, and nobody would ever
             // take the mark away again.
             if start_and_parent(*pid).is_none_or(|(start, _)| start != process.start) {
                 descendants.remove(pid)?;
             }
         }
-        if new == 0 {
+        if marked.len() == known.len() {
             break;
         }
     }
@@ -46,16 +54,18 @@ pub(super) fn seed(descendants: &mut Table<u32, u32>, lists: &Lists) -> Result<(
 struct Process {
     parent: u32,
     start: u64,
-    listed: bool,
+    /// By which entry its program is listed.
+    listed: Option<u32>,
 }
 
 /// Adds the listed ones and all their descendants.
-fn spread(processes: &BTreeMap<u32, Process>, marked: &mut BTreeSet<u32>) {
+fn spread(processes: &BTreeMap<u32, Process>, marked: &mut BTreeMap<u32, u32>) {
     loop {
         let before = marked.len();
         for (pid, process) in processes {
-            if process.listed || marked.contains(&process.parent) {
-                marked.insert(*pid);
+            let inherited = marked.get(&process.parent).copied();
+            if let Some(id) = process.listed.or(inherited) {
+                marked.entry(*pid).or_insert(id);
             }
         }
         if marked.len() == before {
@@ -69,17 +79,14 @@ fn processes(lists: &Lists) -> BTreeMap<u32, Process> {
     let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
     let known = pids.filter_map(|pid| {
         let (start, parent) = start_and_parent(pid)?;
-        Some((pid, Process { parent, start, listed: is_listed(pid, lists) }))
+        Some((pid, Process { parent, start, listed: listed_by(pid, lists) }))
     });
     known.collect()
 }
 
-fn is_listed(pid: u32, lists: &Lists) -> bool {
-    let link = format!("/proc/{pid}/exe");
-    let Ok(target) = fs::read_link(&link) else { return false };
-    let name = target.file_name().unwrap_or_default().to_string_lossy();
-    let name = name.strip_suffix(" (deleted)").unwrap_or(&name);
-    lists.has(file_id(Path::new(&link)), &file_name(name))
+fn listed_by(pid: u32, lists: &Lists) -> Option<u32> {
+    let (path, (device, inode)) = executable(pid)?;
+    lists.listing(&path, Some(FileId { inode, device, zero: 0 }))
 }
 
 /// Fields 22 and 4 of /proc/PID/stat, proc_pid_stat(5). The name before them
@@ -101,15 +108,15 @@ mod tests {
     fn a_mark_spreads_to_grandchildren_and_not_upwards() {
         let process = |parent, listed| Process { parent, start: 0, listed };
         let processes = BTreeMap::from([
-            (1, process(0, false)),
-            (50, process(70, false)),
-            (60, process(1, true)),
-            (70, process(60, false)),
-            (80, process(1, false)),
+            (1, process(0, None)),
+            (50, process(70, None)),
+            (60, process(1, Some(7))),
+            (70, process(60, None)),
+            (80, process(1, None)),
         ]);
-        let mut marked = BTreeSet::new();
+        let mut marked = BTreeMap::new();
         spread(&processes, &mut marked);
-        assert_eq!(marked, BTreeSet::from([50, 60, 70]));
+        assert_eq!(marked, BTreeMap::from([(50, 7), (60, 7), (70, 7)]));
     }
 
     #[test]

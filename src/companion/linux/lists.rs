@@ -1,45 +1,30 @@
 //! What do the program lists mean to the kernel?
 
-use crate::companion::PolicyView;
+use super::process::file_id;
+use crate::companion::{PolicyView, real_path};
 use crate::config::ProgramPattern;
-use sessionip_hook::layout::{EXCEPTED, Exclusion, FileId, FileName, LISTED, Program, flag};
+use sessionip_hook::layout::{
+    EXCEPTED, Exclusion, FileId, FileName, LISTED, PATH_ENDS, Program, flag, path_digest,
+};
 use std::collections::BTreeMap;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-
-/// The file at that path as the kernel tells files apart: (device, inode). On
-/// btrfs and some overlays stat(2) tells another device than the kernel's: a
-/// program there is to be listed by name.
-pub fn file_of(path: &Path) -> Option<(u32, u64)> {
-    file_id(path).map(|id| (id.device, id.inode))
-}
-
-pub(super) fn file_id(path: &Path) -> Option<FileId> {
-    let file = fs::metadata(path).ok()?;
-    let device = (libc::major(file.dev()) << 20) | libc::minor(file.dev());
-    Some(FileId { inode: file.ino(), device, zero: 0 })
-}
 
 /// The lists as maps.
 #[derive(Debug, Default)]
 pub(super) struct Lists {
     pub(super) by_file: BTreeMap<FileId, Program>,
+    pub(super) by_path: BTreeMap<u64, Program>,
     pub(super) by_name: BTreeMap<FileName, Program>,
     pub(super) excluded: BTreeMap<Exclusion, u32>,
     pub(super) flags: u32,
-    /// Of what was listed, not of the files that stand there just now.
-    pub(super) digest: u64,
     /// Paths without a file.
     pub(super) missing: Vec<PathBuf>,
 }
 
 impl Lists {
     pub(super) fn compile(policy: &PolicyView) -> Self {
-        let mut lists = Self {
-            digest: digest(format!("{:?}{:?}", policy.programs, policy.except).as_bytes()),
-            ..Self::default()
-        };
+        let mut lists = Self::default();
         lists.add_all(&policy.programs, LISTED, flag::ALL_LISTED);
         lists.add_all(&policy.except, EXCEPTED, flag::ALL_EXCEPTED);
         for exclusion in &policy.exclude {
@@ -56,6 +41,7 @@ impl Lists {
         for (wanted, bit) in [
             (policy.enabled, flag::ENABLED),
             (!lists.by_file.is_empty(), flag::BY_FILE),
+            (!lists.by_path.is_empty(), flag::BY_PATH),
             (!lists.by_name.is_empty(), flag::BY_NAME),
             (policy.children, flag::CHILDREN),
             (policy.sources, flag::SOURCES),
@@ -68,15 +54,31 @@ impl Lists {
         lists
     }
 
-    /// The rule of `is_listed` in `bpf/who.h`, children aside.
-    pub(super) fn has(&self, file: Option<FileId>, name: &FileName) -> bool {
+    /// The rule of `is_listed` in `bpf/who.h`, children aside. Returns the number
+    /// of the entry that lists the program; 0: `*` does.
+    pub(super) fn listing(&self, path: &Path, file: Option<FileId>) -> Option<u32> {
+        let name = path.file_name().map(|name| file_name(name.as_bytes()));
         let by_file = file.and_then(|file| self.by_file.get(&file));
-        let by_name = self.by_name.get(name);
-        let flags =
-            by_file.into_iter().chain(by_name).fold(0, |flags, program| flags | program.flags);
-        let listed = flags & LISTED != 0 || self.flags & flag::ALL_LISTED != 0;
-        let excepted = flags & EXCEPTED != 0 || self.flags & flag::ALL_EXCEPTED != 0;
-        listed && !excepted
+        let by_path =
+            || path_digest(path.as_os_str().as_bytes()).and_then(|it| self.by_path.get(&it));
+        let by_name = name.and_then(|name| self.by_name.get(&name));
+        let found = [by_file.or_else(by_path), by_name];
+        let found = found.into_iter().flatten();
+        if self.flags & flag::ALL_EXCEPTED != 0 || found.clone().any(|it| it.flags & EXCEPTED != 0)
+        {
+            return None;
+        }
+        let everything = (self.flags & flag::ALL_LISTED != 0).then_some(0);
+        found.filter(|it| it.flags & LISTED != 0).map(|it| it.id).next_back().or(everything)
+    }
+
+    /// Does the entry of that number still list anybody?
+    pub(super) fn lists(&self, id: u32) -> bool {
+        let by_name = self.by_name.values();
+        by_name
+            .chain(self.by_path.values())
+            .chain(self.by_file.values())
+            .any(|program| program.id == id && program.flags & (LISTED | EXCEPTED) == LISTED)
     }
 
     fn add_all(&mut self, patterns: &[ProgramPattern], entry: u32, all: u32) {
@@ -89,41 +91,60 @@ impl Lists {
         }
     }
 
-    /// Returns what exclusions call the program; the same file or name has the
-    /// same number wherever it is listed.
+    /// Returns what exclusions call the program; the same file, path or name has
+    /// the same number wherever it is listed.
     fn add(&mut self, pattern: &ProgramPattern, entry: u32) -> Option<u32> {
-        let program = match pattern {
-            ProgramPattern::All => return None,
-            ProgramPattern::Path(path) => {
-                let Some(file) = file_id(path) else {
-                    self.missing.push(path.clone());
-                    return None;
-                };
-                let id = format!("{}:{}", file.device, file.inode);
-                self.by_file.entry(file).or_insert(Program { id: number(&id), flags: 0 })
-            }
+        match pattern {
+            ProgramPattern::All => None,
+            ProgramPattern::Path(path) => Some(self.add_path(path, entry)),
             ProgramPattern::Name(name) => {
-                let id = number(name);
-                self.by_name.entry(file_name(name)).or_insert(Program { id, flags: 0 })
+                let program = self.by_name.entry(file_name(name.as_bytes())).or_default();
+                program.id = number(name.as_bytes());
+                program.flags |= entry;
+                Some(program.id)
             }
-        };
-        program.flags |= entry;
-        Some(program.id)
+        }
+    }
+
+    /// A path means the file that stands there now, whatever it is called
+    /// elsewhere, and whatever file stood there or will stand there: the walk up
+    /// from a program's file gives its path without links.
+    fn add_path(&mut self, path: &Path, entry: u32) -> u32 {
+        let real = real_path(path);
+        let digest = |path: &Path| path_digest(path.as_os_str().as_bytes());
+        let known = file_id(path)
+            .and_then(|file| self.by_file.get(&file))
+            .or_else(|| digest(&real).and_then(|digest| self.by_path.get(&digest)));
+        let id = known.map_or_else(|| number(path.as_os_str().as_bytes()), |program| program.id);
+        match file_id(path) {
+            Some(file) => {
+                self.by_file.entry(file).or_insert(Program { id, flags: 0 }).flags |= entry
+            }
+            None => self.missing.push(path.to_owned()),
+        }
+        for spelling in [path, &real] {
+            let (Some(digest), Some(name)) = (digest(spelling), spelling.file_name()) else {
+                continue;
+            };
+            self.by_path.entry(digest).or_insert(Program { id, flags: 0 }).flags |= entry;
+            self.by_name.entry(file_name(name.as_bytes())).or_default().flags |= PATH_ENDS;
+        }
+        id
     }
 }
 
 /// As the kernel side writes names: cut to 63 bytes.
-pub(super) fn file_name(name: &str) -> FileName {
+pub(super) fn file_name(name: &[u8]) -> FileName {
     let mut bytes = [0; 64];
-    for (to, from) in bytes.iter_mut().take(63).zip(name.bytes()) {
-        *to = from;
+    for (to, from) in bytes.iter_mut().take(63).zip(name) {
+        *to = *from;
     }
     FileName(bytes)
 }
 
 /// Never 0, which stands for every program.
-fn number(text: &str) -> u32 {
-    let digest = digest(text.as_bytes());
+fn number(text: &[u8]) -> u32 {
+    let digest = digest(text);
     ((digest ^ (digest >> 32)) as u32).max(1)
 }
 
@@ -162,24 +183,47 @@ mod tests {
             except: vec![sshd],
             ..policy()
         });
-        assert!(lists.has(None, &file_name("iperf3")));
-        assert!(!lists.has(None, &file_name("sshd")));
+        assert_eq!(lists.listing(Path::new("/usr/bin/iperf3"), None), Some(0));
+        assert_eq!(lists.listing(Path::new("/usr/sbin/sshd"), None), None);
     }
 
     #[test]
-    fn a_path_is_a_file_and_a_missing_one_is_told() {
+    fn a_path_is_its_file_and_its_place_and_a_missing_one_is_told() {
         let here = std::env::current_exe().unwrap();
+        let nowhere = Path::new("/nowhere/at/all");
         let lists = Lists::compile(&PolicyView {
             programs: vec![
                 ProgramPattern::Path(here.clone()),
-                ProgramPattern::Path("/nowhere/at/all".into()),
+                ProgramPattern::Path(nowhere.to_owned()),
             ],
             ..policy()
         });
-        assert!(lists.has(file_id(&here), &file_name("anything")));
-        assert!(!lists.has(file_id(Path::new("/")), &file_name("anything")));
-        assert_eq!(lists.missing, [Path::new("/nowhere/at/all")]);
-        assert_eq!(lists.flags, flag::ENABLED | flag::BY_FILE);
+        let here_id = number(here.as_os_str().as_bytes());
+        assert_eq!(lists.listing(Path::new("/any/thing"), file_id(&here)), Some(here_id));
+        assert_eq!(lists.listing(&here, None), Some(here_id), "another file in its place");
+        assert_eq!(lists.listing(Path::new("/any/thing"), file_id(Path::new("/"))), None);
+        assert_eq!(lists.listing(Path::new("/nowhere/at/aLL"), None), None);
+        assert_eq!(lists.missing, [nowhere]);
+        let wanted = flag::ENABLED | flag::BY_FILE | flag::BY_PATH | flag::BY_NAME;
+        assert_eq!(lists.flags, wanted);
+        assert!(lists.lists(here_id) && !lists.lists(here_id ^ 1));
+    }
+
+    #[test]
+    fn a_path_beside_the_same_name_leaves_the_name_its_own_number() {
+        let path = ProgramPattern::Path("/opt/crm".into());
+        let name = ProgramPattern::Name("crm".into());
+        for programs in [vec![path.clone(), name.clone()], vec![name, path]] {
+            let lists = Lists::compile(&PolicyView { programs, ..policy() });
+            let crm = lists.by_name[&file_name(b"crm")];
+            assert_eq!((crm.id, crm.flags), (number(b"crm"), LISTED | PATH_ENDS));
+        }
+        let alone = Lists::compile(&PolicyView {
+            programs: vec![ProgramPattern::Path("/opt/crm".into())],
+            ..policy()
+        });
+        assert_eq!(alone.by_name[&file_name(b"crm")], Program { id: 0, flags: PATH_ENDS });
+        assert_eq!(alone.listing(Path::new("/home/ana/crm"), None), None);
     }
 
     #[test]
@@ -192,7 +236,7 @@ mod tests {
             }],
             ..policy()
         });
-        let program = lists.by_name[&file_name("dhcpcd")];
+        let program = lists.by_name[&file_name(b"dhcpcd")];
         assert_eq!(program.flags, 0, "it is known, not listed");
         let key = Exclusion { program: program.id, port: 68, protocol: 17 };
         assert!(lists.excluded.contains_key(&key));

@@ -8,15 +8,16 @@ mod lists;
 mod open;
 mod pins;
 mod prefixes;
+mod process;
 mod programs;
 mod table;
 mod told;
 
 pub use error::{LoadError, PolicyError, ProgramError, TableError, UnloadError};
 pub use handles::{ClosedSockets, NotedPings, OwnerMap};
-pub use lists::file_of;
 pub use open::Before;
 pub use pins::forget_stale;
+pub use process::{executable, file_of, standing};
 pub use told::{Closed, Moved, SocketOwner};
 
 use super::{Counters, HostAddress, PolicyView, SessionEntry};
@@ -60,6 +61,7 @@ pub struct Companion {
     host: Table<Address, u32>,
     pool: Pool,
     by_file: Table<layout::FileId, layout::Program>,
+    by_path: Table<u64, layout::Program>,
     by_name: Table<layout::FileName, layout::Program>,
     excluded: Table<layout::Exclusion, u32>,
     descendants: Table<u32, u32>,
@@ -96,6 +98,7 @@ impl Companion {
         let host = Table::open(&mut ebpf, "HOST")?;
         let pool = Pool::open(&mut ebpf)?;
         let by_file = Table::open(&mut ebpf, "PROGRAMS_BY_FILE")?;
+        let by_path = Table::open(&mut ebpf, "PROGRAMS_BY_PATH")?;
         let by_name = Table::open(&mut ebpf, "PROGRAMS_BY_NAME")?;
         let excluded = Table::open(&mut ebpf, "EXCLUDED")?;
         let descendants = Table::open(&mut ebpf, "DESCENDANTS")?;
@@ -117,6 +120,7 @@ impl Companion {
             host,
             pool,
             by_file,
+            by_path,
             by_name,
             excluded,
             descendants,
@@ -150,7 +154,9 @@ impl Companion {
             }
         }
         if policy.children {
-            descendants::seed(&mut self.descendants, &Lists::compile(policy))?;
+            let lists = Lists::compile(policy);
+            descendants::prune(&mut self.descendants, &lists)?;
+            descendants::seed(&mut self.descendants, &lists)?;
         } else {
             // Nobody takes marks away any more, and numbers of processes return.
             self.descendants.replace(&BTreeMap::new())?;
@@ -174,18 +180,17 @@ impl Companion {
     fn apply(&mut self, policy: &PolicyView) -> Result<(), TableError> {
         let lists = Lists::compile(policy);
         let known = self.config.value()?;
-        if known.lists != lists.digest {
-            self.descendants.replace(&BTreeMap::new())?;
-        }
         // Flags say which tables are worth a look: they are set after what
         // they promise is there, and cleared before it goes.
-        let next = layout::Config { lists: lists.digest, flags: lists.flags, ..known };
-        let both = flag::BY_FILE | flag::BY_NAME;
+        let next = layout::Config { flags: lists.flags, ..known };
+        let all = flag::BY_FILE | flag::BY_PATH | flag::BY_NAME;
         self.by_file.add(&lists.by_file)?;
+        self.by_path.add(&lists.by_path)?;
         self.by_name.add(&lists.by_name)?;
-        self.config.set(layout::Config { flags: next.flags | known.flags & both, ..next })?;
+        self.config.set(layout::Config { flags: next.flags | known.flags & all, ..next })?;
         self.excluded.replace(&lists.excluded)?;
         self.by_file.replace(&lists.by_file)?;
+        self.by_path.replace(&lists.by_path)?;
         self.by_name.replace(&lists.by_name)?;
         self.config.set(next)
     }

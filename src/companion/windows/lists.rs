@@ -1,6 +1,6 @@
 //! What do the program lists mean to the hook?
 
-use crate::companion::PolicyView;
+use crate::companion::{PolicyView, real_path};
 use crate::config::ProgramPattern;
 use sessionip_hook::decide::{Exclusion, Flags};
 use sessionip_hook::section::{Content, Pattern, fold};
@@ -75,11 +75,10 @@ impl Lists {
             ProgramPattern::Path(path) => {
                 let text = folded(path);
                 // Programs are known by the path without links and short names.
-                let real = path.canonicalize().map(|real| folded(&real));
-                if real.is_err() {
+                let real = folded(&real_path(path));
+                if !path.exists() {
                     self.missing.push(path.clone());
                 }
-                let real = real.unwrap_or_else(|_| text.clone());
                 let id = self.number(true, &real);
                 if text != real {
                     self.entry(text, true, id, &mark);

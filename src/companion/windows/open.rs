@@ -2,6 +2,7 @@
 
 use super::{Companion, LoadError, Options, TableError};
 use crate::companion::SessionEntry;
+use crate::policy::Standing;
 use crate::session::{Session, SessionId, Sessions};
 use sessionip_hook::windows::DLL;
 use std::collections::BTreeSet;
@@ -71,6 +72,6 @@ impl Companion {
 }
 
 /// Windows knows programs by their paths, whatever file stands there.
-pub fn file_of(_path: &Path) -> Option<(u32, u64)> {
-    None
+pub fn standing(path: &Path) -> Option<Standing> {
+    Some(Standing { path: crate::companion::real_path(path), file: None })
 }

@@ -1,11 +1,10 @@
 //! Which program does a process run, and which process holds a socket?
 
+use crate::companion::executable;
 use crate::owner::Program;
 use crate::session::SessionId;
-use nix::libc;
 use std::collections::HashMap;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -58,19 +57,10 @@ impl Programs {
     }
 }
 
-/// The program that a process runs now (proc_pid_exe(5)).
+/// The program that a process runs now.
 fn running(pid: u32) -> Option<Program> {
-    let link = format!("/proc/{pid}/exe");
-    let metadata = fs::metadata(&link).ok()?;
-    let path = fs::read_link(&link).ok()?.to_string_lossy().into_owned();
-    let path = match path.strip_suffix(" (deleted)") {
-        Some(path) if metadata.nlink() == 0 => path.to_owned(),
-        _ => path,
-    };
-    let device = metadata.dev();
-    // The kernel's own form: MKDEV of include/linux/kdev_t.h.
-    let device = libc::major(device) << 20 | libc::minor(device);
-    Some(Program { path, file: (device, metadata.ino()) })
+    let (path, file) = executable(pid)?;
+    Some(Program { path: path.to_string_lossy().into_owned(), file })
 }
 
 /// A process that holds a socket open.

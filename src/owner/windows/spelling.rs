@@ -3,8 +3,11 @@
 use std::borrow::Cow;
 
 /// A program's path or name as it is compared: upper and lower case are one, and
-/// so are both slashes; a path may begin with `\\?\`.
+/// so are both slashes; a path may begin with `\\?\` or `\\?\UNC\`.
 pub fn one_spelling(text: &str) -> Cow<'_, str> {
+    if let Some(share) = text.strip_prefix(r"\\?\UNC\") {
+        return Cow::Owned(r"\\".chars().chain(share.chars().map(upper)).collect());
+    }
     let text = text.strip_prefix(r"\\?\").unwrap_or(text);
     if text.chars().all(|letter| upper(letter) == letter) {
         return Cow::Borrowed(text);
