@@ -1,11 +1,10 @@
 //! Does the configuration fit this machine: its network cards, its programs?
 
 use super::finding::Finding;
-use super::{Config, Pool, ProgramPattern};
+use super::{Config, Pool};
 use ipnet::IpNet;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
-use std::path::Path;
 
 /// A network card, as far as the pool depends on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,27 +116,6 @@ fn network_or_broadcast(range: &RangeInclusive<IpAddr>, net: IpNet) -> Option<Fi
     Some(Finding::error("pool.ranges", message, format!("leave {reserved} out of the ranges")))
 }
 
-/// Listed programs that are not there. Only ever a warning: a program that is
-/// removed or updated must not keep the daemon from starting.
-pub fn absent_programs(config: &Config, exists: impl Fn(&Path) -> bool) -> Vec<Finding> {
-    let lists = [
-        ("virtual-ip.programs", &config.virtual_ip.programs),
-        ("virtual-ip.except", &config.virtual_ip.except),
-    ];
-    let items = lists.into_iter().flat_map(|(key, list)| {
-        list.iter().enumerate().map(move |(index, pattern)| (key, index, pattern))
-    });
-    let absent = items.filter_map(|(key, index, pattern)| match pattern {
-        ProgramPattern::Path(path) if !exists(path) => {
-            let message = format!("there is no {} on this machine", path.display());
-            let help = "look for a slip of the pen, or take it out";
-            Some(Finding::warning(key, message, help).item(index))
-        }
-        ProgramPattern::Path(_) | ProgramPattern::All | ProgramPattern::Name(_) => None,
-    });
-    absent.collect()
-}
-
 fn written(range: &RangeInclusive<IpAddr>) -> String {
     format!("{}-{}", range.start(), range.end())
 }
@@ -217,18 +195,6 @@ mod tests {
         let range = value::range("10.0.0.1/32").unwrap();
         assert_eq!(network_or_broadcast(&range, "10.0.0.0/31".parse().unwrap()), None);
         assert_eq!(network_or_broadcast(&range, "10.0.0.0/30".parse().unwrap()), None);
-    }
-
-    #[test]
-    fn a_listed_path_that_is_not_there_is_a_warning() {
-        let text = r#"
-            pool.ranges = ["10.77.0.2-10.77.0.9"]
-            virtual-ip.programs = ["*", "/there", "/gone"]
-        "#;
-        let (config, _) = Config::parse("test", text).unwrap();
-        let absent = absent_programs(&config, |path| path == Path::new("/there"));
-        assert_eq!(absent.len(), 1);
-        assert_eq!(absent[0].message, "there is no /gone on this machine");
     }
 
     #[test]

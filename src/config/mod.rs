@@ -9,6 +9,7 @@ mod check;
 pub mod file;
 mod finding;
 pub mod machine;
+mod programs;
 mod tree;
 mod value;
 
@@ -99,7 +100,7 @@ impl Config {
             finding.severity = severity;
             findings.push(finding);
         }
-        findings.extend(machine::absent_programs(&config, |program| program.exists()));
+        findings.extend(programs::findings(&config, |program| program.canonicalize().ok()));
         let (root, _) = DeTable::parse_recoverable(&text);
         finding::place(&name, &text, root.get_ref(), &mut findings);
         if finding::any_error(&findings) {
