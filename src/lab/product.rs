@@ -72,11 +72,10 @@ pub struct Status {
 }
 
 impl Product {
-    /// Writes a configuration into `directory`, starts the daemon with it, and
-    /// waits until it answers.
+    /// Starts the daemon with the lab's own configuration.
     ///
     /// # Errors
-    /// The daemon does not start; what it complained of is in the error.
+    /// As [`Product::start_with`].
     pub fn start(
         program: &Path,
         host: &Namespace,
@@ -84,13 +83,29 @@ impl Product {
         pool_size: u32,
         datapath: &str,
     ) -> Result<Self, LabError> {
+        let configuration = configuration(directory, pool_size, datapath);
+        Self::start_with(program, host, directory, &configuration)
+    }
+
+    /// Writes a configuration into `directory`, starts the daemon with it, and
+    /// waits until it answers. It has its control socket in the folder `control`
+    /// there.
+    ///
+    /// # Errors
+    /// The daemon does not start; what it complained of is in the error.
+    pub fn start_with(
+        program: &Path,
+        host: &Namespace,
+        directory: &Path,
+        configuration: &str,
+    ) -> Result<Self, LabError> {
         let io = |source| LabError::io(directory.display().to_string(), source);
         // Sessions are those of ordinary users, who must get at the executable.
         fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).map_err(io)?;
         let shared = directory.join("sessionip");
         fs::copy(program, &shared).map_err(io)?;
         let config = directory.join("sessionip.toml");
-        fs::write(&config, configuration(directory, pool_size, datapath)).map_err(io)?;
+        fs::write(&config, configuration).map_err(io)?;
 
         let mut run = process::command(&[shared.as_os_str(), "run".as_ref(), "--config".as_ref()]);
         let daemon = host.start("sessionip run", run.arg(&config))?;

@@ -1,54 +1,94 @@
-//! One network, one daemon and two sessions for the tests that run at a time.
+//! One network, one daemon and two sessions: what the programs run in.
 
+use super::built;
 use sessionip::lab::network::Network;
 use sessionip::lab::product::Product;
 use sessionip::lab::sessions::{self, Opened};
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, Weak};
 use tempfile::TempDir;
 
-/// What the tests share. The order is that of taking it down.
+/// Beside what is excluded by default: a receiver of broadcasts, by its port and
+/// by its name.
+const EXCLUDED: &str = "'udp/67', 'udp/68', 'udp/5353', 'udp/1900', 'udp/9998', 'socat:udp/9996'";
+
+/// In which way the product is configured.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct World {
+    /// Is 127.0.0.1 each session's own?
+    pub(crate) loopback: bool,
+}
+
+/// The order is that of taking it down.
 pub(crate) struct Lab {
+    pub(crate) world: World,
     pub(crate) sessions: Vec<Opened>,
     pub(crate) product: Product,
     pub(crate) network: Network,
     directory: TempDir,
 }
 
-/// The one there is, else a new one: it goes with the last test that uses it.
-pub(crate) fn lab() -> Arc<Lab> {
-    static SHARED: Mutex<Weak<Lab>> = Mutex::new(Weak::new());
-    // A test that failed in here is no reason for the others to fail.
-    let mut shared = SHARED.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    if let Some(lab) = shared.upgrade() {
-        return lab;
-    }
-    let lab = Arc::new(Lab::new());
-    *shared = Arc::downgrade(&lab);
-    lab
-}
-
 impl Lab {
-    fn new() -> Self {
+    pub(crate) fn new(world: World) -> Self {
         static MADE: AtomicU32 = AtomicU32::new(0);
-        // The one before may be in the middle of being taken down.
         let number = MADE.fetch_add(1, Ordering::Relaxed);
         let name = format!("sessionip-tests-{}-{number}", std::process::id());
         let directory = tempfile::Builder::new().prefix(&name).tempdir().unwrap();
         let network = Network::new(&name).unwrap();
         let program = Path::new(env!("CARGO_BIN_EXE_sessionip"));
-        let product = Product::start(program, &network.host, directory.path(), 4, "auto").unwrap();
+        let configuration = configuration(directory.path());
+        let product =
+            Product::start_with(program, &network.host, directory.path(), &configuration).unwrap();
         let sessions = sessions::open(&product, &network, 2).unwrap();
-        Self { sessions, product, network, directory }
+        let lab = Self { world, sessions, product, network, directory };
+        built::into(&lab.built());
+        std::fs::create_dir(lab.shared()).unwrap();
+        std::fs::set_permissions(lab.shared(), Permissions::from_mode(0o1777)).unwrap();
+        lab
+    }
+
+    /// Where the programs are that the tests build.
+    pub(crate) fn built(&self) -> PathBuf {
+        self.directory.path().join("built")
+    }
+
+    /// A folder that everybody may write to, as /tmp is.
+    pub(crate) fn shared(&self) -> PathBuf {
+        self.directory.path().join("shared")
     }
 
     /// A folder of `session`'s user, to keep a program's files in.
     pub(crate) fn folder(&self, session: &Opened, name: &str) -> PathBuf {
         let folder = self.directory.path().join(format!("{name}-{}", session.id));
         std::fs::create_dir(&folder).unwrap();
-        let user = nix::unistd::User::from_name(&session.user).unwrap().unwrap();
-        nix::unistd::chown(&folder, Some(user.uid), Some(user.gid)).unwrap();
+        give(&folder, session);
         folder
     }
+}
+
+/// Makes it `session`'s user's.
+pub(crate) fn give(path: &Path, session: &Opened) {
+    let user = nix::unistd::User::from_name(&session.user).unwrap().unwrap();
+    nix::unistd::chown(path, Some(user.uid), Some(user.gid)).unwrap();
+}
+
+fn configuration(directory: &Path) -> String {
+    let directory = directory.display();
+    format!(
+        "\
+state-dir = '{directory}/state'
+control = '{directory}/control/control.sock'
+
+[pool]
+ranges = ['10.77.0.101-10.77.0.104']
+
+[hook]
+exclude = [{EXCLUDED}]
+
+[metrics]
+listen = ''
+"
+    )
 }

@@ -1,345 +1,68 @@
 //! Do real programs listen on one port in two sessions? Unmodified, as Debian
-//! packages them. Needs root, iproute2, iptables, iperf3, iperf, nginx,
-//! redis-server, python3 and nodejs.
+//! packages them, and in the ways that languages have. Needs root, and what
+//! `.ci/setup` installs.
+//!
+//! | file | answers |
+//! |---|---|
+//! | program | what is known of a program: a row of the matrix |
+//! | packaged, runtimes | the rows |
+//! | copies, client | does a row hold, and who sends it its word? |
+//! | broadcast | what of receivers of broadcasts? |
+//! | lab | what do they run in? |
+//! | built, sources/ | what do the tests build or write themselves? |
+//!
+//! `PROGRAMS=nginx,redis cargo test --test programs` looks at these rows only.
 
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod broadcast;
+mod built;
+mod client;
+mod copies;
 mod lab;
+mod packaged;
+mod program;
+mod runtimes;
 
-use lab::Lab;
-use sessionip::lab::process::{self, Running};
-use sessionip::lab::sessions::Opened;
-use sessionip::lab::{LabError, listeners, marker, wait};
-use sessionip::packet::Protocol;
-use std::net::{Ipv6Addr, SocketAddr};
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use lab::{Lab, World};
+use program::Program;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
 
-/// Debian's: another one in PATH may be out of reach for the sessions' users.
-const PYTHON: &str = "/usr/bin/python3";
+/// How many rows are looked at at a time: mostly they wait.
+const WORKERS: usize = 4;
 
-/// Prints each line that it is sent: asyncio's own way to listen everywhere.
-const ASYNCIO: &str = "
-import asyncio, sys
-async def serve(reader, writer):
-    print((await reader.readline()).decode(), flush=True)
-    writer.write(b'heard\\n')
-    await writer.drain()
-    writer.close()
-async def main():
-    server = await asyncio.start_server(serve, None, int(sys.argv[1]))
-    await server.serve_forever()
-asyncio.run(main())
-";
-
-/// Prints each path that it is asked for.
-const NODE: &str = "
-require('http').createServer((request, response) => {
-    console.log(request.url);
-    response.end('heard\\n');
-}).listen(Number(process.argv[1]));
-";
-
-/// A server program, and how to send it a word that it writes down somewhere.
-struct Program {
-    name: &'static str,
-    protocol: Protocol,
-    port: u16,
-    /// The command, given a folder of its own.
-    serve: fn(&Path, u16) -> Vec<String>,
-    bound: Bound,
-    word: Word,
-}
-
-/// The addresses that it has in a session.
-enum Bound {
-    /// One socket, at the virtual address.
-    Virtual,
-    /// A second one for IPv6 only, at the session's private address.
-    VirtualAndPrivate,
-}
-
-/// How a word is sent.
-enum Word {
-    /// As a line, the first of what the program's protocol asks for.
-    Line(fn(&str) -> String),
-    /// As the port that the client comes from, which the server prints.
-    Port(fn(address: &str, port: u16, from: &str) -> Vec<String>),
+#[test]
+fn every_program_of_two_sessions_hears_its_own() {
+    let lab = Lab::new(World::default());
+    each(|program| copies::each_hears_its_own(&lab, program));
 }
 
 #[test]
-fn iperf3() {
-    holds(&Program {
-        name: "iperf3",
-        protocol: Protocol::Tcp,
-        port: 5301,
-        serve: |_, port| words(&["iperf3", "-s", "--forceflush", "-p", &port.to_string()]),
-        bound: Bound::Virtual,
-        word: Word::Port(|address, port, from| {
-            let port = port.to_string();
-            words(&["iperf3", "-c", address, "-p", &port, "-n", "16K", "--cport", from])
-        }),
-    });
+fn receivers_of_broadcasts_hear_them_by_exclusion() {
+    broadcast::receivers_hear_it_by_exclusion(&Lab::new(World::default()));
 }
 
-#[test]
-fn iperf() {
-    holds(&Program {
-        name: "iperf",
-        protocol: Protocol::Tcp,
-        port: 5001,
-        serve: |_, port| words(&["iperf", "-s", "-p", &port.to_string()]),
-        bound: Bound::Virtual,
-        word: Word::Port(|address, port, from| {
-            let (port, from) = (port.to_string(), format!("0.0.0.0:{from}"));
-            words(&["iperf", "-c", address, "-p", &port, "-n", "16K", "-B", &from])
-        }),
-    });
-}
-
-#[test]
-fn iperf_udp() {
-    holds(&Program {
-        name: "iperf-udp",
-        protocol: Protocol::Udp,
-        port: 5001,
-        serve: |_, port| words(&["iperf", "-s", "-u", "-p", &port.to_string()]),
-        bound: Bound::Virtual,
-        word: Word::Port(|address, port, from| {
-            let (port, from) = (port.to_string(), format!("0.0.0.0:{from}"));
-            words(&["iperf", "-u", "-c", address, "-p", &port, "-n", "16K", "-B", &from])
-        }),
-    });
-}
-
-#[test]
-fn nginx() {
-    holds(&Program {
-        name: "nginx",
-        protocol: Protocol::Tcp,
-        port: 8080,
-        serve: |folder, port| {
-            let configuration = folder.join("nginx.conf");
-            std::fs::write(&configuration, nginx_configuration(folder, port)).unwrap();
-            words(&["nginx", "-e", "stderr", "-c", &configuration.display().to_string()])
-        },
-        bound: Bound::Virtual,
-        word: Word::Line(http),
-    });
-}
-
-#[test]
-fn redis() {
-    holds(&Program {
-        name: "redis",
-        protocol: Protocol::Tcp,
-        port: 6379,
-        serve: |folder, port| {
-            let (folder, port) = (folder.display().to_string(), port.to_string());
-            let place = ["redis-server", "--port", &port, "--dir", &folder];
-            // So that each word that is set is written down at once.
-            let log = ["--appendonly", "yes", "--appendfsync", "always", "--protected-mode", "no"];
-            words(&[place.as_slice(), &log].concat())
-        },
-        bound: Bound::VirtualAndPrivate,
-        word: Word::Line(|word| format!("SET {word} 1\r")),
-    });
-}
-
-#[test]
-fn python_http_server() {
-    holds(&Program {
-        name: "http.server",
-        protocol: Protocol::Tcp,
-        port: 8000,
-        serve: |folder, port| {
-            let (folder, port) = (folder.display().to_string(), port.to_string());
-            words(&[PYTHON, "-u", "-m", "http.server", &port, "--directory", &folder])
-        },
-        bound: Bound::Virtual,
-        word: Word::Line(http),
-    });
-}
-
-#[test]
-fn python_asyncio() {
-    holds(&Program {
-        name: "asyncio",
-        protocol: Protocol::Tcp,
-        port: 8888,
-        serve: |_, port| words(&[PYTHON, "-c", ASYNCIO, &port.to_string()]),
-        bound: Bound::VirtualAndPrivate,
-        word: Word::Line(str::to_owned),
-    });
-}
-
-#[test]
-fn node_http() {
-    holds(&Program {
-        name: "node",
-        protocol: Protocol::Tcp,
-        port: 3000,
-        serve: |_, port| words(&["node", "-e", NODE, &port.to_string()]),
-        bound: Bound::Virtual,
-        word: Word::Line(http),
-    });
-}
-
-/// It listens in both sessions, each at its own address; a word from the far
-/// side, and one from the session itself, come out in that session alone.
-fn holds(program: &Program) {
-    let lab = lab::lab();
-    let mut servers: Vec<_> =
-        lab.sessions.iter().map(|session| Server::start(&lab, session, program)).collect();
-    let mut expected: Vec<_> = servers.iter().flat_map(Server::bound).collect();
-    expected.sort_unstable();
-    let mut bound = Vec::new();
-    let listening = wait::until("the programs' listening", Duration::from_secs(20), || {
-        for server in &mut servers {
-            if server.running.ended()?.is_some() {
-                return Err(server.running.failure());
-            }
-        }
-        bound = listeners::listeners(&lab.network.host, program.protocol, program.port)?;
-        Ok((bound == expected).then_some(()))
-    });
-    if !matches!(listening, Err(LabError::Slow { .. })) {
-        listening.unwrap();
-    }
-    assert_eq!(bound, expected);
-
-    for way in [Server::word_from_far_side, Server::word_from_inside] {
-        for (i, server) in servers.iter().enumerate() {
-            let word = way(server, &lab);
-            let came = wait::until("the word", Duration::from_secs(10), || {
-                Ok(server.output().contains(&word).then_some(()))
-            });
-            came.unwrap_or_else(|_| panic!("{word} did not come out:\n{}", server.output()));
-            for (_, other) in servers.iter().enumerate().filter(|(j, _)| *j != i) {
-                let output = other.output();
-                assert!(!output.contains(&word), "{word} came out elsewhere:\n{output}");
-            }
-        }
-    }
-}
-
-/// A program in a session.
-struct Server<'a> {
-    session: &'a Opened,
-    program: &'a Program,
-    folder: PathBuf,
-    running: Running,
-}
-
-impl<'a> Server<'a> {
-    fn start(lab: &Lab, session: &'a Opened, program: &'a Program) -> Self {
-        let folder = lab.folder(session, program.name);
-        let words = (program.serve)(&folder, program.port);
-        let mut command = lab.product.in_session(session.id, &session.user, &words);
-        let name = format!("{} of session {}", program.name, session.id);
-        let running = lab.network.host.start(name, &mut command).unwrap();
-        Self { session, program, folder, running }
-    }
-
-    fn bound(&self) -> Vec<SocketAddr> {
-        let port = self.program.port;
-        let mut bound = vec![self.session.at(port)];
-        if matches!(self.program.bound, Bound::VirtualAndPrivate) {
-            let private = Ipv6Addr::new(0xfd73, 0x6970, 0, 0, 0, 0, 0, self.session.id as u16);
-            bound.push((private, port).into());
-        }
-        bound
-    }
-
-    fn word_from_far_side(&self, lab: &Lab) -> String {
-        let word = self.word();
-        let address = self.session.at(self.program.port);
-        match self.program.word {
-            Word::Line(line) => {
-                let answer = lab.network.client.within(|| marker::ask(address, &line(&word)));
-                answer.unwrap().unwrap();
-            }
-            Word::Port(client) => {
-                let words = client(&address.ip().to_string(), address.port(), &word);
-                lab.network.client.output(&mut process::command(&words)).unwrap();
-            }
-        }
-        self.printed(&word)
-    }
-
-    fn word_from_inside(&self, lab: &Lab) -> String {
-        let word = self.word();
-        let port = self.program.port;
-        let words = match self.program.word {
-            Word::Line(line) => {
-                let program = lab.product.program().display().to_string();
-                let address = format!("127.0.0.1:{port}");
-                words(&[&program, "lab", "ask", &address, &line(&word)])
-            }
-            Word::Port(client) => client("127.0.0.1", port, &word),
-        };
-        let mut command = lab.product.in_session(self.session.id, &self.session.user, &words);
-        lab.network.host.output(&mut command).unwrap();
-        self.printed(&word)
-    }
-
-    /// A word of the kind that the program can be sent.
-    fn word(&self) -> String {
-        let random = marker::random_word().unwrap();
-        match self.program.word {
-            Word::Line(_) => random,
-            // Outside the range that the kernel gives ports of its own from.
-            Word::Port(_) => {
-                let number = random.bytes().fold(0_u16, |n, b| n.wrapping_mul(31) ^ u16::from(b));
-                (10_000 + number % 20_000).to_string()
-            }
-        }
-    }
-
-    /// What the program writes down of a word.
-    fn printed(&self, word: &str) -> String {
-        match self.program.word {
-            Word::Line(_) => word.to_owned(),
-            Word::Port(_) => format!(" port {word}"),
-        }
-    }
-
-    /// Everything that the program has written, wherever.
-    fn output(&self) -> String {
-        let mut output = self.running.said() + &self.running.complained();
-        let mut folders = vec![self.folder.clone()];
-        while let Some(folder) = folders.pop() {
-            for entry in std::fs::read_dir(folder).unwrap().flatten() {
-                let path = entry.path();
-                match std::fs::read(&path) {
-                    Ok(bytes) => output += &String::from_utf8_lossy(&bytes),
-                    Err(_) => folders.extend(path.is_dir().then_some(path)),
+/// Does `work` for every row, and tells all that fail.
+fn each(work: impl Fn(&Program) + Sync) {
+    let wanted = std::env::var("PROGRAMS").ok();
+    let wanted: Option<Vec<_>> = wanted.as_ref().map(|names| names.split(',').collect());
+    let rows = packaged::PROGRAMS.iter().chain(runtimes::PROGRAMS);
+    let rows = rows.filter(|row| wanted.as_ref().is_none_or(|names| names.contains(&row.name)));
+    let (rows, failed) = (Mutex::new(rows), Mutex::new(Vec::new()));
+    let next = || rows.lock().unwrap().next();
+    std::thread::scope(|scope| {
+        for _ in 0..WORKERS {
+            scope.spawn(|| {
+                while let Some(program) = next() {
+                    if catch_unwind(AssertUnwindSafe(|| work(program))).is_err() {
+                        failed.lock().unwrap().push(program.name);
+                    }
                 }
-            }
+            });
         }
-        output
-    }
-}
-
-fn http(word: &str) -> String {
-    format!("GET /{word} HTTP/1.0\r\n\r")
-}
-
-fn nginx_configuration(folder: &Path, port: u16) -> String {
-    let folder = folder.display();
-    let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-        .map(|kind| format!("{kind}_temp_path {folder}/{kind};"))
-        .join(" ");
-    format!(
-        "daemon off; pid {folder}/pid; events {{}}
-        http {{
-            {temporary} access_log {folder}/access.log;
-            server {{ listen {port}; location / {{ return 200 \"heard\\n\"; }} }}
-        }}"
-    )
-}
-
-fn words(words: &[&str]) -> Vec<String> {
-    words.iter().map(|&word| word.to_owned()).collect()
+    });
+    let failed = failed.into_inner().unwrap();
+    assert!(failed.is_empty(), "{failed:?}");
 }

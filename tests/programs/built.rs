@@ -1,0 +1,52 @@
+//! What the tests build themselves: static programs, Java's classes, io_uring.
+
+use sessionip::lab::process;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+const SOURCES: [(&str, &str); 4] = [
+    ("talk.go", include_str!("sources/talk.go")),
+    ("Talk.java", include_str!("sources/Talk.java")),
+    ("talk.c", include_str!("sources/talk.c")),
+    ("ring.c", include_str!("sources/ring.c")),
+];
+
+const MADE: [&str; 4] = ["talk-go", "Talk.class", "talk-musl", "talk-ring"];
+
+/// Puts all of it into a folder that every user can get at.
+pub(crate) fn into(folder: &Path) {
+    static BUILT: OnceLock<&Path> = OnceLock::new();
+    let built = BUILT.get_or_init(build);
+    fs::create_dir(folder).unwrap();
+    fs::set_permissions(folder, Permissions::from_mode(0o755)).unwrap();
+    for name in MADE {
+        fs::copy(built.join(name), folder.join(name)).unwrap();
+    }
+}
+
+fn build() -> &'static Path {
+    let folder = Path::new(concat!(env!("CARGO_TARGET_TMPDIR"), "/programs"));
+    fs::create_dir_all(folder).unwrap();
+    for (name, source) in SOURCES {
+        fs::write(folder.join(name), source).unwrap();
+    }
+    std::thread::scope(|scope| {
+        for line in [
+            "go build -o talk-go talk.go",
+            "javac -d . Talk.java",
+            "musl-gcc -static -O1 -o talk-musl talk.c",
+            "gcc -O1 -o talk-ring ring.c -luring",
+        ] {
+            scope.spawn(move || {
+                let mut command = process::command(&line.split(' ').collect::<Vec<_>>());
+                command.current_dir(folder).env("CGO_ENABLED", "0");
+                command.env("GOCACHE", folder.join("go-cache"));
+                process::output(&mut command, Duration::from_secs(120)).unwrap();
+            });
+        }
+    });
+    folder
+}
