@@ -40,14 +40,16 @@ impl Differences {
             .any(|entry| entry.test == test && entry.settings.iter().any(|name| name == setting))
     }
 
-    /// The entries that name no test at all.
+    /// The entries that name no test at all, of those that belong to pairs or not.
     pub(crate) fn of_no_test<'a>(
         &self,
+        pairs: bool,
         outcomes: impl Iterator<Item = &'a Outcomes>,
     ) -> Vec<String> {
         let outcomes: Vec<_> = outcomes.collect();
         let known = |test: &String| outcomes.iter().any(|outcomes| outcomes.contains_key(test));
-        let unknown = self.difference.iter().filter(|entry| !known(&entry.test));
+        let concerned = |entry: &&Difference| entry.test.starts_with("pairs.") == pairs;
+        let unknown = self.difference.iter().filter(concerned).filter(|entry| !known(&entry.test));
         unknown.map(|entry| format!("{} is listed, and is no test", entry.test)).collect()
     }
 }

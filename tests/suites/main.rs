@@ -9,6 +9,7 @@
 #![expect(clippy::print_stdout, reason = "figures, for who reads the test's output")]
 
 mod differences;
+mod pairs;
 mod places;
 mod results;
 mod run;
@@ -30,7 +31,8 @@ fn every_test_ends_in_a_session_as_it_does_without() {
     let listed = Differences::read();
     let built = suites::build();
     let plain = Place::plain();
-    let settings: Vec<_> = SETTINGS.iter().map(Place::sessions).collect();
+    let settings: Vec<_> =
+        SETTINGS.iter().map(|setting| Place::sessions(setting, setting.sessions)).collect();
     let sessions = settings.iter().flatten();
     let places: Vec<&Place> = std::iter::once(&plain).chain(sessions).collect();
     let ran = run::everywhere(&places, built.path());
@@ -54,7 +56,7 @@ fn every_test_ends_in_a_session_as_it_does_without() {
             wrong.extend(compare(suite, built.path(), [&plain, place], [alone, inside], &listed));
         }
     }
-    wrong.extend(listed.of_no_test(ran.values().map(|ran| &ran.outcomes)));
+    wrong.extend(listed.of_no_test(false, ran.values().map(|ran| &ran.outcomes)));
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }
 

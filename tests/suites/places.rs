@@ -15,16 +15,18 @@ use tempfile::TempDir;
 /// Whose the programs are, everywhere: a user that every Debian host has.
 const USER: &str = "games";
 
-/// What the daemon is told, and how many sessions run the suites at once.
+/// What the daemon is told, and how many sessions run the suites.
 pub(crate) struct Setting {
     pub(crate) name: &'static str,
-    sessions: u32,
+    pub(crate) sessions: u32,
+    /// Whether every session has a localhost of its own.
+    pub(crate) loopback: bool,
     configuration: &'static str,
 }
 
 /// Every combination that programs could tell apart.
 pub(crate) const SETTINGS: [Setting; 1] =
-    [Setting { name: "bind", sessions: 2, configuration: "" }];
+    [Setting { name: "bind", sessions: 2, loopback: false, configuration: "" }];
 
 /// A host of its own, or a session there.
 pub(crate) struct Place {
@@ -49,7 +51,7 @@ impl Place {
     }
 
     /// The sessions of a host with that setting.
-    pub(crate) fn sessions(setting: &Setting) -> Vec<Self> {
+    pub(crate) fn sessions(setting: &Setting, count: u32) -> Vec<Self> {
         let mut host = Host::new();
         host.start(setting.configuration);
         let host = Arc::new(host);
@@ -58,7 +60,7 @@ impl Place {
             session: Some(session),
             host: Arc::clone(&host),
         };
-        (1..=setting.sessions).map(place).collect()
+        (1..=count).map(place).collect()
     }
 
     pub(crate) fn is_plain(&self) -> bool {
