@@ -44,6 +44,8 @@ fn measure(criterion: &mut Criterion) -> Outcome<()> {
         programs: vec![ProgramPattern::All],
         except: vec![ProgramPattern::Name("sshd".into())],
         children: false,
+        connect: false,
+        exclude_ports: vec![],
         exclude: vec![],
         sources: true,
         listeners: true,

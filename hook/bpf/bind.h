@@ -62,6 +62,13 @@ INLINE void mark_bound(struct bpf_sock_addr *ctx, const struct session *s, bool 
 		*kept = mark;
 }
 
+/* A wildcard and port 0 collide with nobody, and may be on their way to
+ * 127.0.0.1; an address and port 0 are a source, or what is told to a peer. */
+INLINE bool names_source(const struct config *c, const struct address *asked, __be16 port)
+{
+	return port || ((c->flags & CONNECT) && !unset(asked) && !is_ipv4_wildcard(asked));
+}
+
 /* Makes `address` where the socket is to be bound, and returns the verdict. */
 INLINE int decide(struct bpf_sock_addr *ctx, const struct config *c, struct address *address)
 {
@@ -81,7 +88,7 @@ INLINE int decide(struct bpf_sock_addr *ctx, const struct config *c, struct addr
 		mark_bound(ctx, s, true);
 		return ALLOW;
 	}
-	if (!s || !port || !(c->flags & ENABLED) ||
+	if (!s || !(c->flags & ENABLED) || !names_source(c, address, port) ||
 	    (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP))
 		return ALLOW;
 	__u64 cookie = bpf_get_socket_cookie(ctx);
@@ -89,9 +96,12 @@ INLINE int decide(struct bpf_sock_addr *ctx, const struct config *c, struct addr
 	if (!unset(&given)) {
 		struct matched m = match_program(c);
 		if (is_listed(c, &m) && !is_excluded(&m, protocol, port)) {
-			struct moved note = { .asked = *address, .given = given, .session = s->id,
-					      .port = ntohs(port), .protocol = protocol };
-			bpf_map_update_elem(&MOVED, &cookie, &note, BPF_ANY);
+			if (port) {
+				struct moved note = { .asked = *address, .given = given,
+						      .session = s->id, .port = ntohs(port),
+						      .protocol = protocol };
+				bpf_map_update_elem(&MOVED, &cookie, &note, BPF_ANY);
+			}
 			mark_bound(ctx, s, true);
 			count(MOVED_BINDS);
 			*address = given;

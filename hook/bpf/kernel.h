@@ -56,6 +56,8 @@ HELPER(int, set_retval, int retval);
 enum { AF_INET = 2, AF_INET6 = 10 };
 enum { IPPROTO_TCP = 6, IPPROTO_UDP = 17 };
 enum { EACCES = 13, EADDRNOTAVAIL = 99 };
+/* include/net/sock.h: a program has bound the socket to a port of its choice. */
+enum { SOCK_BINDPORT_LOCK = 8 };
 
 struct qstr {
 	const unsigned char *name;
@@ -134,6 +136,7 @@ struct sock_common {
 struct sock {
 	struct sock_common __sk_common;
 	struct sock_cgroup_data sk_cgrp_data;
+	unsigned char sk_userlocks : 4;
 } VIEW;
 struct sk_buff {
 	struct sock *sk;

@@ -45,7 +45,9 @@ struct program {
 	__u32 flags;
 };
 
-/* A bind that is left alone. `program` 0: whatever the program. */
+/* A bind that is left alone. `program` 0: whatever the program. LEFT_PORTS: a
+ * local port of [divert] exclude-ports, from which nothing is chosen a source. */
+enum { LEFT_PORTS = 0xffffffff };
 struct exclusion {
 	__u32 program;
 	__u16 port;
@@ -61,6 +63,7 @@ enum {
 	CHILDREN = 32,   /* descendants of a listed program count as listed */
 	SOURCES = 64,    /* [isolation] sources */
 	LISTENERS = 128, /* [isolation] listeners */
+	CONNECT = 4096,  /* [hook] scope = "connect": sources are chosen, too */
 	BY_PATH = 32768, /* PROGRAMS_BY_PATH has entries */
 };
 
@@ -71,6 +74,9 @@ struct config {
 };
 
 enum { POOL_NIC = 1 };
+
+/* A value of ROUTES: what is sent there leaves by the pool's NIC. */
+enum { OVER_POOL_NIC = 1 };
 
 enum { DESCENDS = 1 };
 
@@ -134,7 +140,13 @@ struct redirects {
 	__u32 next;
 };
 
-/* Keys of the pool are prefixes. */
+/* On a connected socket that has a host address, and which the packet engine
+ * lets leave from this one. */
+struct told {
+	struct address source;
+};
+
+/* Keys of the pool and of routes are prefixes. */
 struct prefix {
 	__u32 length;
 	struct address address;
@@ -165,6 +177,7 @@ MAP(SESSIONS, BPF_MAP_TYPE_HASH, __u64, struct session, 8192, 0);
 MAP(HOLDERS, BPF_MAP_TYPE_HASH, struct address, __u32, 16384, 0);
 MAP(HOST, BPF_MAP_TYPE_HASH, struct address, __u32, 4096, 0);
 MAP(POOL, BPF_MAP_TYPE_LPM_TRIE, struct prefix, __u32, 4096, BPF_F_NO_PREALLOC);
+MAP(ROUTES, BPF_MAP_TYPE_LPM_TRIE, struct prefix, __u32, 16384, BPF_F_NO_PREALLOC);
 MAP(PROGRAMS_BY_FILE, BPF_MAP_TYPE_HASH, struct file_id, struct program, 4096, 0);
 MAP(PROGRAMS_BY_NAME, BPF_MAP_TYPE_HASH, struct file_name, struct program, 4096, 0);
 MAP(PROGRAMS_BY_PATH, BPF_MAP_TYPE_HASH, __u64, struct program, 4096, 0);
@@ -176,6 +189,7 @@ MAP(MOVED, BPF_MAP_TYPE_HASH, __u64, struct moved, 65536, BPF_F_NO_PREALLOC);
 MAP(COUNTERS, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, __u64, COUNTERS_LENGTH, 0);
 MAP(BOUND, BPF_MAP_TYPE_SK_STORAGE, int, struct bound, 0, BPF_F_NO_PREALLOC);
 MAP(REDIRECTED_TO, BPF_MAP_TYPE_SK_STORAGE, int, struct redirects, 0, BPF_F_NO_PREALLOC);
+MAP(TOLD, BPF_MAP_TYPE_SK_STORAGE, int, struct told, 0, BPF_F_NO_PREALLOC);
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);

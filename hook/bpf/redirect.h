@@ -1,7 +1,7 @@
 /* Where does a connect or sendto go? Rows O2, O4 and O7 of DESIGN.md. */
 #pragma once
 
-#include "bind.h"
+#include "source.h"
 
 INLINE bool is_loopback4(__be32 ipv4)
 {
@@ -78,15 +78,18 @@ INLINE bool anybody_at(struct bpf_sock_addr *ctx, const struct address *at, __be
 	return true;
 }
 
-/* What the target becomes, and which source goes with it; unset: unchanged. */
+/* What the target becomes, and which source goes with it; unset: unchanged.
+ * `outward`: it leaves the host, and the source is the engine's to set if the
+ * socket does not take it. */
 struct route {
 	struct address target;
 	struct address source;
+	bool outward;
 };
 
 INLINE struct route both(const struct address *a)
 {
-	return (struct route){ *a, *a };
+	return (struct route){ *a, *a, false };
 }
 
 /* O4: localhost stays what it was before the listener was moved to V. `ipv4`:
@@ -112,8 +115,9 @@ INLINE struct route from_loopback(struct bpf_sock_addr *ctx, const struct addres
 	return none;
 }
 
-INLINE struct route route(struct bpf_sock_addr *ctx, const struct address *asked, __be16 port,
-			  const struct session *s, bool ipv4)
+INLINE struct route route(struct bpf_sock_addr *ctx, const struct config *c,
+			  const struct address *asked, __be16 port, const struct session *s,
+			  bool ipv4)
 {
 	struct route to = {};
 	if (is_loopback(asked))
@@ -132,8 +136,13 @@ INLINE struct route route(struct bpf_sock_addr *ctx, const struct address *asked
 		return to;
 	}
 	/* O7 */
-	if (bpf_map_lookup_elem(&HOLDERS, asked))
+	if (bpf_map_lookup_elem(&HOLDERS, asked)) {
 		to.source = own;
+		return to;
+	}
+	/* O1 */
+	to.source = source_for(ctx, c, asked, &own, s);
+	to.outward = !unset(&to.source);
 	return to;
 }
 
@@ -195,7 +204,7 @@ INLINE struct route decide_route(struct bpf_sock_addr *ctx, const struct config 
 	struct session *s = session_of_caller();
 	if (!s)
 		return to;
-	to = route(ctx, asked, port, s, ipv4);
+	to = route(ctx, c, asked, port, s, ipv4);
 	if (!unset(&to.target)) {
 		remember(ctx, asked, &to.target, port);
 		count(REDIRECTED);
@@ -205,8 +214,42 @@ INLINE struct route decide_route(struct bpf_sock_addr *ctx, const struct config 
 	return to;
 }
 
-/* The source goes by bind, with a port chosen at connect as usual. If that
- * fails the kernel chooses: nothing is lost but the source's name. */
+/* The source goes by bind, with a port chosen at connect as usual. That fails
+ * where the socket has a port already: then the kernel chooses the source, and
+ * the engine rewrites what leaves. */
+INLINE bool take_source4(struct bpf_sock_addr *ctx, __be32 source)
+{
+	struct {
+		__u16 family;
+		__be16 port;
+		__be32 address;
+		__u64 zero;
+	} at = { AF_INET, 0, source, 0 };
+	return ctx->sk->src_ip4 == 0 && !bpf_bind(ctx, &at, sizeof at);
+}
+
+INLINE bool take_source6(struct bpf_sock_addr *ctx, const struct address *source)
+{
+	struct bpf_sock *sk = ctx->sk;
+	struct {
+		__u16 family;
+		__be16 port;
+		__u32 flow;
+		struct address address;
+		__u32 scope;
+	} at = { AF_INET6, 0, 0, *source, 0 };
+	return !(sk->src_ip6[0] | sk->src_ip6[1] | sk->src_ip6[2] | sk->src_ip6[3]) &&
+	       !bpf_bind(ctx, &at, sizeof at);
+}
+
+INLINE void tell_of_outward(struct bpf_sock_addr *ctx, const struct config *c,
+			    const struct route *to, bool taken)
+{
+	struct address none = {};
+	if (c->flags & CONNECT)
+		tell_source(ctx, to->outward && !taken ? &to->source : &none);
+}
+
 SEC("cgroup/connect4") int connect4(struct bpf_sock_addr *ctx)
 {
 	const struct config *c = config_in(bpf_get_netns_cookie(ctx));
@@ -215,15 +258,8 @@ SEC("cgroup/connect4") int connect4(struct bpf_sock_addr *ctx)
 	takes_over(ctx, c);
 	struct address asked = mapped(ctx->user_ip4);
 	struct route to = decide_route(ctx, c, &asked, true);
-	if (!unset(&to.source) && ctx->sk->src_ip4 == 0) {
-		struct {
-			__u16 family;
-			__be16 port;
-			__be32 address;
-			__u64 zero;
-		} source = { AF_INET, 0, to.source.word[3], 0 };
-		bpf_bind(ctx, &source, sizeof source);
-	}
+	bool taken = !unset(&to.source) && take_source4(ctx, to.source.word[3]);
+	tell_of_outward(ctx, c, &to, taken);
 	if (!unset(&to.target))
 		ctx->user_ip4 = to.target.word[3];
 	return ALLOW;
@@ -238,18 +274,8 @@ SEC("cgroup/connect6") int connect6(struct bpf_sock_addr *ctx)
 	struct address asked = { { ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2],
 				   ctx->user_ip6[3] } };
 	struct route to = decide_route(ctx, c, &asked, !is_v6only(socket_of(ctx)));
-	struct bpf_sock *sk = ctx->sk;
-	if (!unset(&to.source) &&
-	    !(sk->src_ip6[0] | sk->src_ip6[1] | sk->src_ip6[2] | sk->src_ip6[3])) {
-		struct {
-			__u16 family;
-			__be16 port;
-			__u32 flow;
-			struct address address;
-			__u32 scope;
-		} source = { AF_INET6, 0, 0, to.source, 0 };
-		bpf_bind(ctx, &source, sizeof source);
-	}
+	bool taken = !unset(&to.source) && take_source6(ctx, &to.source);
+	tell_of_outward(ctx, c, &to, taken);
 	if (!unset(&to.target)) {
 		ctx->user_ip6[0] = to.target.word[0];
 		ctx->user_ip6[1] = to.target.word[1];
@@ -257,6 +283,14 @@ SEC("cgroup/connect6") int connect6(struct bpf_sock_addr *ctx)
 		ctx->user_ip6[3] = to.target.word[3];
 	}
 	return ALLOW;
+}
+
+/* A server on the wildcard that the hook did not move, being older than the
+ * daemon for instance, answers from the address that was asked: the engine
+ * knows which. */
+INLINE bool may_choose(struct bpf_sock_addr *ctx, const struct route *to)
+{
+	return !to->outward || !has_port_of_its_choice(socket_of(ctx));
 }
 
 /* Also for IPv4-mapped targets of AF_INET6 sockets. */
@@ -267,7 +301,7 @@ SEC("cgroup/sendmsg4") int sendmsg4(struct bpf_sock_addr *ctx)
 		return ALLOW;
 	struct address asked = mapped(ctx->user_ip4);
 	struct route to = decide_route(ctx, c, &asked, true);
-	if (!unset(&to.source) && ctx->msg_src_ip4 == 0)
+	if (!unset(&to.source) && ctx->msg_src_ip4 == 0 && may_choose(ctx, &to))
 		ctx->msg_src_ip4 = to.source.word[3];
 	if (!unset(&to.target))
 		ctx->user_ip4 = to.target.word[3];
@@ -285,8 +319,10 @@ SEC("cgroup/sendmsg6") int sendmsg6(struct bpf_sock_addr *ctx)
 	struct address asked = { { ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2],
 				   ctx->user_ip6[3] } };
 	struct route to = decide_route(ctx, c, &asked, false);
-	if (!unset(&to.source) && !(ctx->msg_src_ip6[0] | ctx->msg_src_ip6[1] |
-				    ctx->msg_src_ip6[2] | ctx->msg_src_ip6[3])) {
+	if (!unset(&to.source) &&
+	    !(ctx->msg_src_ip6[0] | ctx->msg_src_ip6[1] | ctx->msg_src_ip6[2] |
+	      ctx->msg_src_ip6[3]) &&
+	    may_choose(ctx, &to)) {
 		ctx->msg_src_ip6[0] = to.source.word[0];
 		ctx->msg_src_ip6[1] = to.source.word[1];
 		ctx->msg_src_ip6[2] = to.source.word[2];

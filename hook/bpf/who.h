@@ -215,3 +215,13 @@ INLINE bool is_v6only(struct sock *sk)
 	__u64 bits = (__u64)byte << __builtin_preserve_field_info(common->skc_ipv6only, 4);
 	return bits >> __builtin_preserve_field_info(common->skc_ipv6only, 5);
 }
+
+/* Nor do they tell whether the program chose the socket's port. */
+INLINE bool has_port_of_its_choice(struct sock *sk)
+{
+	unsigned char byte = 0;
+	bpf_probe_read_kernel(&byte, 1,
+			      (char *)sk + __builtin_preserve_field_info(sk->sk_userlocks, 0));
+	__u64 bits = (__u64)byte << __builtin_preserve_field_info(sk->sk_userlocks, 4);
+	return (bits >> __builtin_preserve_field_info(sk->sk_userlocks, 5)) & SOCK_BINDPORT_LOCK;
+}

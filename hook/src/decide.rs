@@ -87,6 +87,8 @@ pub struct Flags {
     pub sources: bool,
     /// Descendants of a listed program count as listed.
     pub children: bool,
+    /// Sources are chosen, too: `scope = "connect"`.
+    pub connect: bool,
 }
 
 /// A bind that is left alone.
@@ -142,7 +144,7 @@ pub fn decide(asked: &Asked, caller: &Caller, tables: &impl Tables) -> Decision 
         return Decision::Refuse(refused);
     }
     let Some(session) = &caller.session else { return Decision::Leave };
-    if !flags.enabled || asked.port == 0 || !matches!(asked.protocol, TCP | UDP) {
+    if !flags.enabled || !names_source(asked, flags) || !matches!(asked.protocol, TCP | UDP) {
         return Decision::Leave;
     }
     match place(asked, session, tables) {
@@ -169,6 +171,12 @@ fn refusal(asked: &Asked, caller: &Caller, flags: Flags, tables: &impl Tables) -
         Some(_) => Some(Refused::Foreign),
         None => tables.in_pool(asked.address).then_some(Refused::Unleased),
     }
+}
+
+/// A wildcard and port 0 collide with nobody, and may be on their way to
+/// 127.0.0.1; an address and port 0 are a source, or what is told to a peer.
+fn names_source(asked: &Asked, flags: Flags) -> bool {
+    asked.port != 0 || flags.connect && !is_wildcard(asked.address)
 }
 
 fn is_wildcard(address: Ipv6Addr) -> bool {

@@ -99,6 +99,10 @@ pub const EXCEPTED: u32 = 2;
 /// A listed path ends in this name: the walk up from the file is worth it.
 pub const PATH_ENDS: u32 = 16;
 
+/// An [`Exclusion::program`]: the port is one of `divert.exclude-ports`, and what
+/// leaves from it is not given a source. No program has this number.
+pub const LEFT_PORTS: u32 = u32::MAX;
+
 /// `struct exclusion`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(C)]
@@ -141,12 +145,17 @@ pub mod flag {
     pub const SOURCES: u32 = 64;
     /// Another session's wildcard listener gets nothing.
     pub const LISTENERS: u32 = 128;
+    /// Sources are chosen at connect and sendto.
+    pub const CONNECT: u32 = 4096;
     /// `PROGRAMS_BY_PATH` has entries.
     pub const BY_PATH: u32 = 32768;
 }
 
 /// A value of `HOST`: the address is on the pool's NIC.
 pub const POOL_NIC: u32 = 1;
+
+/// A value of `ROUTES`: what is sent there leaves by the pool's NIC.
+pub const OVER_POOL_NIC: u32 = 1;
 
 /// A bit of [`Owner::flags`]: the process descends from a listed program.
 pub const DESCENDS: u32 = 1;

@@ -8,13 +8,17 @@
 mod linux;
 
 #[cfg(target_os = "linux")]
-pub use linux::{Addresses, ListError, MARKED, OpenError, PutOnError, TakeOffError, arp, cards};
+pub use linux::{
+    Addresses, ListError, MARKED, OpenError, PutOnError, RouteNews, TakeOffError, arp, cards,
+};
 
 #[cfg(windows)]
 mod windows;
 
 #[cfg(windows)]
-pub use windows::{Addresses, ListError, MARKED, OpenError, PutOnError, TakeOffError, arp, cards};
+pub use windows::{
+    Addresses, ListError, MARKED, OpenError, PutOnError, RouteNews, TakeOffError, arp, cards,
+};
 #[cfg(windows)]
 pub(crate) use windows::{Spare, mtu};
 
@@ -84,6 +88,16 @@ pub struct LocalAddress {
     pub address: Ipv4Addr,
     /// The index of the interface that it is on.
     pub interface: u32,
+}
+
+/// What is sent to a prefix: does it leave by the pool's network card?
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Leading {
+    /// Where to; longer prefixes go before shorter ones, and what none holds does
+    /// not leave there.
+    pub net: IpNet,
+    /// Whether.
+    pub over: bool,
 }
 
 /// No adapter suits the pool.

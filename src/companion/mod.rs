@@ -34,7 +34,8 @@ pub use linux::{
     forget_stale, standing,
 };
 
-use crate::config::{Config, Exclusion, Loopback, ProgramPattern};
+use crate::config::{Config, Exclusion, Loopback, ProgramPattern, Scope};
+use crate::packet::Protocol;
 use crate::session::SessionId;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
@@ -50,8 +51,12 @@ pub struct PolicyView {
     pub except: Vec<ProgramPattern>,
     /// Descendants of a listed program count as listed.
     pub children: bool,
+    /// Sources are chosen at connect and sendto: `hook.scope = "connect"`.
+    pub connect: bool,
     /// Binds that are left alone.
     pub exclude: Vec<Exclusion>,
+    /// Local ports from which nothing is given a source.
+    pub exclude_ports: Vec<(Protocol, u16)>,
     /// `isolation.sources`: nobody but root binds or sends from the address of
     /// a session that is not his.
     pub sources: bool,
@@ -72,7 +77,9 @@ impl From<&Config> for PolicyView {
             programs: config.virtual_ip.programs.clone(),
             except: config.virtual_ip.except.clone(),
             children: config.virtual_ip.children,
+            connect: config.hook_scope == Scope::Connect,
             exclude: config.hook_exclude.clone(),
+            exclude_ports: config.divert.exclude_ports.clone(),
             sources: config.isolation.sources,
             listeners: config.isolation.listeners,
             loopback: config.loopback.clone(),

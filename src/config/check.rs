@@ -1,6 +1,6 @@
 //! Is what was typed true? From [`File`] to [`Config`], every problem at once.
 
-use super::file::{Datapath, File, Ipv6WithoutLease, OnFailure, Scope, Source};
+use super::file::{Datapath, File, Ipv6WithoutLease, OnFailure, Source};
 use super::finding::{self, Finding};
 use super::value::{self, Refused};
 use super::{
@@ -41,6 +41,7 @@ pub(super) fn config(file: &File, findings: &mut Vec<Finding>) -> Option<Config>
         pool: pool?,
         virtual_ip,
         loopback,
+        hook_scope: file.hook.scope,
         hook_exclude,
         divert: divert?,
         isolation: Isolation {
@@ -183,9 +184,6 @@ impl Check<'_> {
     }
 
     fn hook(&mut self, section: &file::Hook) -> Vec<Exclusion> {
-        if section.scope == Scope::Connect {
-            self.not_in_this_version("hook.scope", &"connect", "write \"bind\"");
-        }
         self.items("hook.exclude", &section.exclude, str::parse)
     }
 

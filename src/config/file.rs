@@ -5,7 +5,7 @@
 
 use super::finding::{self, Finding};
 use super::tree;
-use super::{Mapping, UnknownOwner, WhenExhausted};
+use super::{Mapping, Scope, UnknownOwner, WhenExhausted};
 use crate::places;
 use schemars::generate::SchemaSettings;
 use schemars::transform::RecursiveTransform;
@@ -185,16 +185,6 @@ impl Default for Hook {
     fn default() -> Self {
         Self { scope: Scope::Bind, exclude: texts(&["udp/67", "udp/68", "udp/5353", "udp/1900"]) }
     }
-}
-
-/// Which calls the hook touches.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Scope {
-    /// bind, and connect to 127.0.0.1 or to this host's own addresses.
-    Bind,
-    /// The source of every connection, too. Not in this version.
-    Connect,
 }
 
 /// How packets are diverted.

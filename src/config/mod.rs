@@ -41,6 +41,8 @@ pub struct Config {
     pub virtual_ip: VirtualIp,
     /// `[loopback]`.
     pub loopback: Loopback,
+    /// `[hook] scope`: which calls the hook touches.
+    pub hook_scope: Scope,
     /// `[hook] exclude`: binds that are left alone.
     pub hook_exclude: Vec<Exclusion>,
     /// `[divert]`.
@@ -246,6 +248,16 @@ pub struct Exclusion {
     pub protocol: Protocol,
     /// The port that is bound.
     pub port: u16,
+}
+
+/// Which calls the hook touches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scope {
+    /// bind, and connect to 127.0.0.1 or to this host's own addresses.
+    Bind,
+    /// The source of every connection and datagram, too.
+    Connect,
 }
 
 /// How packets are diverted.

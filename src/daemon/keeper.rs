@@ -8,7 +8,7 @@
 use super::RunError;
 use super::line::{self, Line, Numbers};
 use super::neighbours::{self, Neighbours};
-use crate::address::{self, Adapter, Addresses, PutOnError, arp};
+use crate::address::{self, Adapter, Addresses, PutOnError, RouteNews, arp};
 use crate::companion::{self, Companion, HostAddress, SessionEntry};
 use crate::config::{Config, Severity};
 use crate::control::access::Peer;
@@ -36,6 +36,7 @@ pub(super) struct Keeper {
     pub(super) logins: Sessions,
     pub(super) adapter: Adapter,
     pub(super) addresses: Addresses,
+    pub(super) route_news: RouteNews,
     pub(super) host_addresses: Vec<HostAddress>,
     pub(super) leases: Leases,
     pub(super) store: Store,
@@ -207,7 +208,8 @@ impl Keeper {
         self.follow_host_addresses()?;
         self.replace_duplicates()?;
         self.follow_sockets()?;
-        self.mend(now)
+        self.mend(now)?;
+        self.follow_routes()
     }
 
     /// Tells of programs that run without the hook, of each once.

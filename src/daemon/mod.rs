@@ -25,7 +25,7 @@ mod neighbours;
 mod tables;
 mod threads;
 
-use crate::address::{self, Addresses, ChooseError};
+use crate::address::{self, Addresses, ChooseError, RouteNews};
 use crate::companion::{self, Before};
 use crate::config::{Config, LoadError, Severity};
 use crate::control::access::Peer;
@@ -256,6 +256,7 @@ fn assemble(
         logins,
         adapter,
         addresses,
+        route_news: RouteNews::listen()?,
         leases,
         store,
         companion,

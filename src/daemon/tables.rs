@@ -4,6 +4,7 @@ use super::RunError;
 use super::keeper::{Held, Keeper};
 use crate::address;
 use crate::companion::{HostAddress, PolicyView};
+use crate::config::Scope;
 use crate::divert::Selection;
 use crate::engine::{self, Host};
 use std::collections::BTreeSet;
@@ -67,7 +68,40 @@ impl Keeper {
         let mut pool: Vec<_> = self.pool().into_iter().map(|(first, last)| first..=last).collect();
         pool.push(IpAddr::V6(private.network())..=IpAddr::V6(private.broadcast()));
         self.companion.set_pool(&pool)?;
-        Ok(())
+        self.tell_hook_of_routes()
+    }
+
+    /// Sources are chosen only where packets leave by the pool's NIC: a tunnel that
+    /// comes up takes its destinations away.
+    pub(super) fn follow_routes(&mut self) -> Result<(), RunError> {
+        if !self.route_news.any() {
+            return Ok(());
+        }
+        let told = self.tell_hook_of_routes();
+        if told.is_err() {
+            self.route_news.ask_again();
+        }
+        told
+    }
+
+    fn tell_hook_of_routes(&mut self) -> Result<(), RunError> {
+        if self.config.hook_scope != Scope::Connect {
+            return Ok(());
+        }
+        let read = self.addresses.leading(self.adapter.index, &self.pool());
+        let leading = match read {
+            Ok(Some(leading)) => leading,
+            Ok(None) => {
+                tracing::warn!("too many routes for scope = \"connect\": no source is chosen");
+                Vec::new()
+            }
+            Err(error) => {
+                // What is not known to lead over the NIC is left to the engine.
+                self.companion.set_leading(&[])?;
+                return Err(error.into());
+            }
+        };
+        Ok(self.companion.set_leading(&leading)?)
     }
 
     /// Reads the host's own addresses; says whether they have changed.

@@ -73,6 +73,8 @@ fn policy() -> PolicyView {
         programs: vec![ProgramPattern::All],
         except: vec![],
         children: false,
+        connect: false,
+        exclude_ports: vec![],
         exclude: vec![],
         sources: true,
         listeners: true,

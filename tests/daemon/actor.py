@@ -82,6 +82,12 @@ def connect(server, source=None):
     return "%d %s" % (len(talks) - 1, read_line(*talks[-1]))
 
 
+def names(number):
+    """What the kernel calls both ends of a connection."""
+    own, _ = talks[int(number)]
+    return "%s %s" % (shown(own.getsockname()), shown(own.getpeername()))
+
+
 def say(number, text):
     own, heard = talks[int(number)]
     own.sendall(text.encode() + b"\n")
@@ -171,7 +177,7 @@ def pid():
 
 
 COMMANDS = {f.__name__: f for f in (
-    listen, connect, say, hang_up, transfer, open_udp, ask_again, ask, ask_connected, hold, pid)}
+    listen, connect, names, say, hang_up, transfer, open_udp, ask_again, ask, ask_connected, hold, pid)}
 
 print("ready", flush=True)
 for line in sys.stdin:

@@ -7,6 +7,7 @@
 #![expect(clippy::print_stdout, reason = "sentences and times, for who reads the test's output")]
 
 mod actor;
+mod connect;
 mod control;
 mod exec;
 mod leases;

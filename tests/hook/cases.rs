@@ -173,6 +173,8 @@ fn policy(case: &Case, folder: &Folder) -> PolicyView {
         programs: case.programs.iter().map(pattern).collect(),
         except: case.except.iter().map(pattern).collect(),
         children: case.children,
+        connect: case.connect,
+        exclude_ports: vec![],
         exclude: case.exclude.iter().map(exclusion).collect(),
         sources: case.sources,
         listeners: true,

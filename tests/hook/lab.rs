@@ -139,7 +139,7 @@ impl Lab {
         self.hook().set_policy(&policy).unwrap();
     }
 
-    fn folder(&self, place: In) -> PathBuf {
+    pub(crate) fn cgroup_folder(&self, place: In) -> PathBuf {
         match place {
             In::Session(id) => self.folder.join(format!("session-{id}.scope")),
             In::Below(id) => self.folder.join(format!("session-{id}.scope/below")),
@@ -148,7 +148,7 @@ impl Lab {
     }
 
     pub(crate) fn cgroup(&self, place: In) -> u64 {
-        fs::metadata(self.folder(place)).unwrap().ino()
+        fs::metadata(self.cgroup_folder(place)).unwrap().ino()
     }
 
     /// Runs `act` in another process and returns what it returned.
@@ -166,7 +166,7 @@ impl Lab {
         act: impl FnOnce(&mut Talk) -> String,
     ) -> Program {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let folder = self.folder(place);
+        let folder = self.cgroup_folder(place);
         // SAFETY: glibc makes malloc usable in the child of a process with
         // threads; the child uses no lock of another kind, and leaves by _exit.
         match unsafe { fork() }.expect("another process") {
@@ -248,6 +248,8 @@ pub(crate) fn policy() -> PolicyView {
         programs: vec![ProgramPattern::All],
         except: vec![],
         children: false,
+        connect: false,
+        exclude_ports: vec![],
         exclude: vec![],
         sources: true,
         listeners: true,

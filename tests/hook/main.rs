@@ -13,6 +13,8 @@ mod lab;
 mod bind;
 /// Does the kernel answer the table of cases?
 mod cases;
+/// Which source does a connection get?
+mod connect;
 /// Who may use which address?
 mod isolation;
 /// What happens when the daemon is killed, restarted, stopped?

@@ -97,6 +97,8 @@ impl World {
             programs: vec![ProgramPattern::All],
             except: Vec::new(),
             children: false,
+            connect: false,
+            exclude_ports: vec![],
             exclude: Vec::new(),
             sources: false,
             listeners: false,

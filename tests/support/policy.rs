@@ -1,7 +1,7 @@
 //! A configuration to begin with: every program of every session.
 
 use sessionip::config::{
-    Config, Divert, Isolation, Loopback, Pool, ProgramPattern, UnknownOwner, VirtualIp,
+    Config, Divert, Isolation, Loopback, Pool, ProgramPattern, Scope, UnknownOwner, VirtualIp,
     WhenExhausted,
 };
 use std::time::Duration;
@@ -26,6 +26,7 @@ pub(crate) fn config() -> Config {
             when_exhausted: WhenExhausted::HostAddress,
         },
         loopback: Loopback::default(),
+        hook_scope: Scope::Bind,
         hook_exclude: Vec::new(),
         divert: Divert {
             hold: Duration::from_millis(10),

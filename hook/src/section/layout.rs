@@ -57,6 +57,7 @@ pub(super) mod flag {
     pub(in crate::section) const ALL_EXCEPTED: u32 = 4;
     pub(in crate::section) const CHILDREN: u32 = 8;
     pub(in crate::section) const SOURCES: u32 = 16;
+    pub(in crate::section) const CONNECT: u32 = 4096;
 }
 
 /// The bits of a program.

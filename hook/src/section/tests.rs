@@ -35,7 +35,7 @@ fn session(id: u32) -> Session {
 
 fn content() -> Content {
     Content {
-        flags: Flags { enabled: true, sources: true, children: false },
+        flags: Flags { enabled: true, sources: true, ..Flags::default() },
         lists: 0x0123_4567_89ab_cdef,
         sessions: (1..=1500).rev().map(session).collect(),
         host: vec![(mapped("10.77.0.1"), true), (mapped("10.88.0.1"), false)],

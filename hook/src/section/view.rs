@@ -153,6 +153,7 @@ impl decide::Tables for Tables<'_> {
             enabled: flags & flag::ENABLED != 0,
             sources: flags & flag::SOURCES != 0,
             children: flags & flag::CHILDREN != 0,
+            connect: flags & flag::CONNECT != 0,
         }
     }
 

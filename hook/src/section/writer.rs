@@ -136,6 +136,7 @@ fn fill(words: Words<'_>, content: &Content, texts: &[Vec<u16>]) {
         (content.all_listed, flag::ALL_LISTED),
         (content.all_excepted, flag::ALL_EXCEPTED),
         (content.flags.children, flag::CHILDREN),
+        (content.flags.connect, flag::CONNECT),
         (content.flags.sources, flag::SOURCES),
     ];
     words.store(half::FLAGS, bits(&flags));

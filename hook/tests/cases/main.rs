@@ -98,7 +98,12 @@ fn content(table: &Table, case: &Case) -> Content {
         Exclusion { program, port: port.parse().unwrap(), protocol }
     });
     Content {
-        flags: Flags { enabled: case.enabled, sources: case.sources, children: case.children },
+        flags: Flags {
+            enabled: case.enabled,
+            sources: case.sources,
+            children: case.children,
+            connect: case.connect,
+        },
         all_listed,
         all_excepted,
         lists: 1,

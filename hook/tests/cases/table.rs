@@ -51,6 +51,8 @@ pub(crate) struct Case {
     pub(crate) sources: bool,
     #[serde(default)]
     pub(crate) children: bool,
+    #[serde(default)]
+    pub(crate) connect: bool,
     #[serde(default = "all")]
     pub(crate) programs: Vec<String>,
     #[serde(default)]

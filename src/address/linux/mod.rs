@@ -7,9 +7,12 @@
 
 pub mod arp;
 mod cards;
+mod leading;
 mod netlink;
+mod routes;
 
 pub use cards::cards;
+pub use routes::RouteNews;
 
 use super::{Adapter, LocalAddress, PRIVATE_IPV6};
 use ipnet::IpNet;

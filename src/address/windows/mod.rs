@@ -16,12 +16,14 @@
 
 mod adapters;
 pub mod arp;
+mod routes;
 mod spare;
 #[cfg(test)]
 mod stood_in;
 mod table;
 
 pub use adapters::cards;
+pub use routes::RouteNews;
 pub(crate) use spare::{Spare, mtu};
 
 use super::{Adapter, LocalAddress, PRIVATE_IPV6};

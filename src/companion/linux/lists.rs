@@ -4,7 +4,8 @@ use super::process::file_id;
 use crate::companion::{PolicyView, real_path};
 use crate::config::ProgramPattern;
 use sessionip_hook::layout::{
-    EXCEPTED, Exclusion, FileId, FileName, LISTED, PATH_ENDS, Program, flag, path_digest,
+    EXCEPTED, Exclusion, FileId, FileName, LEFT_PORTS, LISTED, PATH_ENDS, Program, flag,
+    path_digest,
 };
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
@@ -38,6 +39,10 @@ impl Lists {
             let protocol = exclusion.protocol as u16;
             lists.excluded.insert(Exclusion { program, port: exclusion.port, protocol }, 1);
         }
+        for (protocol, port) in &policy.exclude_ports {
+            let protocol = *protocol as u16;
+            lists.excluded.insert(Exclusion { program: LEFT_PORTS, port: *port, protocol }, 1);
+        }
         for (wanted, bit) in [
             (policy.enabled, flag::ENABLED),
             (!lists.by_file.is_empty(), flag::BY_FILE),
@@ -46,6 +51,7 @@ impl Lists {
             (policy.children, flag::CHILDREN),
             (policy.sources, flag::SOURCES),
             (policy.listeners, flag::LISTENERS),
+            (policy.connect, flag::CONNECT),
         ] {
             if wanted {
                 lists.flags |= bit;
@@ -142,10 +148,10 @@ pub(super) fn file_name(name: &[u8]) -> FileName {
     FileName(bytes)
 }
 
-/// Never 0, which stands for every program.
+/// Never 0, which stands for every program, nor [`LEFT_PORTS`].
 fn number(text: &[u8]) -> u32 {
     let digest = digest(text);
-    ((digest ^ (digest >> 32)) as u32).max(1)
+    ((digest ^ (digest >> 32)) as u32).clamp(1, LEFT_PORTS - 1)
 }
 
 /// FNV-1a: the same in every run, for it outlives the daemon in the maps.
@@ -167,6 +173,8 @@ mod tests {
             programs: vec![],
             except: vec![],
             children: false,
+            connect: false,
+            exclude_ports: vec![],
             exclude: vec![],
             sources: false,
             listeners: false,

@@ -21,6 +21,7 @@ pub use process::{executable, file_of, standing};
 pub use told::{Closed, Moved, SocketOwner};
 
 use super::{Counters, HostAddress, PolicyView, SessionEntry};
+use crate::address::Leading;
 use crate::packet::{Endpoint, Protocol};
 use crate::session::SessionId;
 use aya::EbpfLoader;
@@ -35,7 +36,7 @@ use std::ops::RangeInclusive;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
-use table::{Array, Pool, Sums, Table, take};
+use table::{Array, Prefixes, Sums, Table, take};
 
 /// Where the companion is loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +60,8 @@ pub struct Companion {
     sessions: Table<u64, layout::Session>,
     holders: Table<Address, u32>,
     host: Table<Address, u32>,
-    pool: Pool,
+    pool: Prefixes,
+    routes: Prefixes,
     by_file: Table<layout::FileId, layout::Program>,
     by_path: Table<u64, layout::Program>,
     by_name: Table<layout::FileName, layout::Program>,
@@ -96,7 +98,8 @@ impl Companion {
         let sessions = Table::open(&mut ebpf, "SESSIONS")?;
         let holders = Table::open(&mut ebpf, "HOLDERS")?;
         let host = Table::open(&mut ebpf, "HOST")?;
-        let pool = Pool::open(&mut ebpf)?;
+        let pool = Prefixes::open(&mut ebpf, "POOL")?;
+        let routes = Prefixes::open(&mut ebpf, "ROUTES")?;
         let by_file = Table::open(&mut ebpf, "PROGRAMS_BY_FILE")?;
         let by_path = Table::open(&mut ebpf, "PROGRAMS_BY_PATH")?;
         let by_name = Table::open(&mut ebpf, "PROGRAMS_BY_NAME")?;
@@ -119,6 +122,7 @@ impl Companion {
             holders,
             host,
             pool,
+            routes,
             by_file,
             by_path,
             by_name,
@@ -143,6 +147,7 @@ impl Companion {
             (programs::SOURCES, policy.sources),
             (programs::LISTENERS, policy.listeners),
             (programs::DESCENT, policy.children),
+            (programs::NAMES, policy.connect),
         ];
         self.apply(policy)?;
         for (group, wanted) in optional {
@@ -260,7 +265,20 @@ impl Companion {
     /// # Errors
     /// The map is full.
     pub fn set_pool(&mut self, ranges: &[RangeInclusive<IpAddr>]) -> Result<(), TableError> {
-        self.pool.replace(ranges)
+        let prefixes = ranges.iter().flat_map(prefixes::of_range);
+        self.pool.replace(&prefixes.map(|prefix| (prefix, 1)).collect())
+    }
+
+    /// Where packets leave by the pool's NIC, and where not: there sources are
+    /// chosen, if the policy says so.
+    ///
+    /// # Errors
+    /// The map is full.
+    pub fn set_leading(&mut self, leading: &[Leading]) -> Result<(), TableError> {
+        let wanted = leading
+            .iter()
+            .map(|it| (prefixes::of_net(it.net), if it.over { layout::OVER_POOL_NIC } else { 0 }));
+        self.routes.replace(&wanted.collect())
     }
 
     /// A handle on the owners of sockets, for any thread.

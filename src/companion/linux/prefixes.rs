@@ -1,5 +1,6 @@
 //! Which prefixes make up a range of addresses?
 
+use ipnet::IpNet;
 use sessionip_hook::layout::Address;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -31,6 +32,15 @@ pub(super) fn of_range(range: &RangeInclusive<IpAddr>) -> Vec<Prefix> {
         }
     }
     prefixes
+}
+
+/// The prefix that a network is.
+pub(super) fn of_net(net: IpNet) -> Prefix {
+    let length = match net {
+        IpNet::V4(net) => 96 + u32::from(net.prefix_len()),
+        IpNet::V6(net) => u32::from(net.prefix_len()),
+    };
+    Prefix { address: Address::from(net.network()).0, length }
 }
 
 #[cfg(test)]

@@ -36,6 +36,8 @@ pub(super) const PING: &str = "ping";
 pub(super) const SOURCES: &[&str] = &["egress"];
 /// `isolation.listeners`.
 pub(super) const LISTENERS: &[&str] = &["ingress"];
+/// `hook.scope = "connect"`: what getsockname tells.
+pub(super) const NAMES: &[&str] = &["getsockname4", "getsockname6"];
 /// `virtual-ip.children`. The exit goes first, so that no mark is left behind.
 pub(super) const DESCENT: &[&str] = &["process_exit", "process_fork", "process_exec"];
 

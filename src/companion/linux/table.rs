@@ -1,13 +1,11 @@
 //! Maps as tables: whole values in, whole values out.
 
-use super::prefixes::{self, Prefix};
+use super::prefixes::Prefix;
 use crate::companion::TableError;
 use aya::maps::{LpmTrie, Map, MapData, MapError, PerCpuArray, lpm_trie};
 use aya::{Ebpf, Pod};
 use sessionip_hook::layout::Counter;
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
-use std::ops::RangeInclusive;
+use std::collections::BTreeMap;
 
 /// Takes a map out of the loaded object.
 pub(super) fn take<M: TryFrom<Map, Error = MapError>>(
@@ -135,27 +133,31 @@ impl Sums {
     }
 }
 
-/// The addresses of the pool, as prefixes: one look-up whatever their number.
+/// Addresses as prefixes: one look-up whatever their number.
 #[derive(Debug)]
-pub(super) struct Pool(LpmTrie<MapData, [u8; 16], u32>);
+pub(super) struct Prefixes {
+    name: &'static str,
+    map: LpmTrie<MapData, [u8; 16], u32>,
+}
 
-impl Pool {
-    const NAME: &str = "POOL";
-
-    pub(super) fn open(ebpf: &mut Ebpf) -> Result<Self, TableError> {
-        take(ebpf, Self::NAME).map(Self)
+impl Prefixes {
+    pub(super) fn open(ebpf: &mut Ebpf, name: &'static str) -> Result<Self, TableError> {
+        Ok(Self { name, map: take(ebpf, name)? })
     }
 
-    pub(super) fn replace(&mut self, ranges: &[RangeInclusive<IpAddr>]) -> Result<(), TableError> {
-        let wanted: BTreeSet<Prefix> = ranges.iter().flat_map(prefixes::of_range).collect();
-        for prefix in &wanted {
-            self.0.insert(&key(prefix), 1, 0).map_err(failed(Self::NAME, "written"))?;
+    /// Makes it what is wanted. What has a smaller value is there before what has a
+    /// larger one.
+    pub(super) fn replace(&mut self, wanted: &BTreeMap<Prefix, u32>) -> Result<(), TableError> {
+        let mut ordered: Vec<_> = wanted.iter().collect();
+        ordered.sort_by_key(|(_, value)| **value);
+        for (prefix, value) in ordered {
+            self.map.insert(&key(prefix), value, 0).map_err(failed(self.name, "written"))?;
         }
-        let known: Vec<_> = self.0.keys().filter_map(Result::ok).collect();
+        let known: Vec<_> = self.map.keys().filter_map(Result::ok).collect();
         for known in known {
             let prefix = Prefix { address: known.data(), length: known.prefix_len() };
-            if !wanted.contains(&prefix) {
-                self.0.remove(&known).map_err(failed(Self::NAME, "written"))?;
+            if !wanted.contains_key(&prefix) {
+                self.map.remove(&known).map_err(failed(self.name, "written"))?;
             }
         }
         Ok(())

@@ -27,6 +27,7 @@ impl Lists {
                 enabled: policy.enabled,
                 sources: policy.sources,
                 children: policy.children,
+                connect: policy.connect,
             },
             digest: digest(format!("{:?}{:?}", policy.programs, policy.except).as_bytes()),
             ..Self::default()
@@ -143,6 +144,8 @@ mod tests {
             programs: vec![ProgramPattern::All, crm.clone()],
             except: vec![ProgramPattern::Name("crm.EXE".into())],
             children: true,
+            connect: false,
+            exclude_ports: vec![],
             exclude: vec![
                 crate::config::Exclusion { program: Some(crm), protocol: Protocol::Udp, port: 68 },
                 crate::config::Exclusion { program: None, protocol: Protocol::Tcp, port: 80 },
@@ -170,6 +173,8 @@ mod tests {
             programs: vec![ProgramPattern::Path(nowhere.clone())],
             except: vec![],
             children: false,
+            connect: false,
+            exclude_ports: vec![],
             exclude: vec![],
             sources: false,
             listeners: false,

@@ -14,6 +14,7 @@ pub use reports::Moved;
 pub use sessionip_hook::refusal::Refusal;
 
 use super::{Counters, HostAddress, PolicyView, SessionEntry, Unhooked};
+use crate::address::Leading;
 use crate::session::SessionId;
 use inject::Injector;
 use lists::Lists;
@@ -178,6 +179,14 @@ impl Companion {
         let pool = ranges.iter().map(|range| mapped(*range.start())..=mapped(*range.end()));
         let before = std::mem::replace(&mut self.content.pool, pool.collect());
         self.publish().inspect_err(|_| self.content.pool = before)
+    }
+
+    /// Where packets leave by the pool's NIC: the hook asks Windows.
+    ///
+    /// # Errors
+    /// None: on Linux there is a map to fill.
+    pub fn set_leading(&mut self, _leading: &[Leading]) -> Result<(), TableError> {
+        Ok(())
     }
 
     /// The sockets that are not bound where their programs asked, as the programs

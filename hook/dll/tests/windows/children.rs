@@ -64,7 +64,7 @@ fn descendants_count_where_that_is_asked_for() {
     let mut world = World::new();
     let listed = Pattern { listed: true, ..pattern("launcher.exe", 6) };
     let policy = |children, lists| Content {
-        flags: Flags { enabled: true, sources: true, children },
+        flags: Flags { enabled: true, sources: true, children, ..Flags::default() },
         all_listed: false,
         lists,
         programs: vec![listed.clone()],

@@ -132,7 +132,7 @@ pub(crate) fn content() -> Content {
         loopback: None,
     };
     Content {
-        flags: Flags { enabled: true, sources: true, children: false },
+        flags: Flags { enabled: true, sources: true, ..Flags::default() },
         all_listed: true,
         lists: 1,
         sessions: vec![session(own, V, "::1"), session(own + 1, FOREIGN, "")],
