@@ -26,19 +26,36 @@ INLINE int refusal(const struct config *c, const struct address *asked, const st
 	return holder ? EACCES : EADDRNOTAVAIL;
 }
 
-/* Where the session wants this address; unset: it is left alone. */
-INLINE struct address place(struct bpf_sock_addr *ctx, const struct address *asked,
-			    const struct session *s)
+INLINE bool is_localhost4(const struct address *a)
+{
+	return is_mapped(a) && a->word[3] == htonl(0x7f000001);
+}
+
+INLINE bool is_localhost6(const struct address *a)
+{
+	return !(a->word[0] | a->word[1] | a->word[2]) && a->word[3] == htonl(1);
+}
+
+/* Where the session wants this program's socket; unset: it is left alone. The
+ * private IPv6 address is its IPv6 loopback, too. */
+INLINE struct address place(struct bpf_sock_addr *ctx, const struct config *c,
+			    const struct address *asked, const struct session *s,
+			    const struct matched *m)
 {
 	struct address none = {};
+	if (is_localhost4(asked))
+		return s->loopback && has_own_loopback(c, m) ? mapped(s->loopback) : none;
+	if (is_localhost6(asked))
+		return has_own_loopback(c, m) ? s->private6 : none;
+	if (!(c->flags & ENABLED) || !is_listed(c, m))
+		return none;
+	bool prefers = (c->flags & LOOPBACK) && (m->flags & PREFERRED);
 	struct address ipv4 = s->ipv4 ? mapped(s->ipv4) : none;
-	if (is_ipv4_wildcard(asked))
-		return ipv4;
-	if (unset(asked)) {
-		if (!is_v6only(socket_of(ctx)))
-			return ipv4;
-		return unset(&s->ipv6) ? s->private6 : s->ipv6;
-	}
+	if (unset(asked) && is_v6only(socket_of(ctx)))
+		return unset(&s->ipv6) || (prefers && !unset(&s->private6)) ? s->private6 :
+									       s->ipv6;
+	if (unset(asked) || is_ipv4_wildcard(asked))
+		return prefers && s->loopback ? mapped(s->loopback) : ipv4;
 	__u32 *host = bpf_map_lookup_elem(&HOST, asked);
 	if (host && (*host & POOL_NIC))
 		return is_mapped(asked) ? ipv4 : s->ipv6;
@@ -48,12 +65,12 @@ INLINE struct address place(struct bpf_sock_addr *ctx, const struct address *ask
 INLINE bool is_own(const struct session *s, const struct address *a)
 {
 	if (is_mapped(a))
-		return a->word[3] && a->word[3] == s->ipv4;
+		return a->word[3] && (a->word[3] == s->ipv4 || a->word[3] == s->loopback);
 	return !unset(a) && (same(a, &s->ipv6) || same(a, &s->private6));
 }
 
 /* A listener of a session is marked, so that redirect.h knows it again. */
-INLINE void mark_bound(struct bpf_sock_addr *ctx, const struct session *s, bool moved)
+INLINE void mark_bound(struct bpf_sock_addr *ctx, const struct session *s, __u32 moved)
 {
 	struct bound mark = { s->id, moved };
 	struct bound *kept =
@@ -62,11 +79,13 @@ INLINE void mark_bound(struct bpf_sock_addr *ctx, const struct session *s, bool 
 		*kept = mark;
 }
 
-/* A wildcard and port 0 collide with nobody, and may be on their way to
- * 127.0.0.1; an address and port 0 are a source, or what is told to a peer. */
+/* A wildcard or localhost and port 0 collide with nobody, and may be on their
+ * way to 127.0.0.1; an address and port 0 are a source, or what is told to a
+ * peer. */
 INLINE bool names_source(const struct config *c, const struct address *asked, __be16 port)
 {
-	return port || ((c->flags & CONNECT) && !unset(asked) && !is_ipv4_wildcard(asked));
+	return port || ((c->flags & CONNECT) && !unset(asked) && !is_ipv4_wildcard(asked) &&
+			!is_localhost4(asked) && !is_localhost6(asked));
 }
 
 /* Makes `address` where the socket is to be bound, and returns the verdict. */
@@ -85,32 +104,31 @@ INLINE int decide(struct bpf_sock_addr *ctx, const struct config *c, struct addr
 		/* What getsockname said, and any port: an FTP server's listener for
 		 * data. Its client asks at the address by which it found the
 		 * server, and that may be 127.0.0.1. */
-		mark_bound(ctx, s, true);
+		mark_bound(ctx, s, MOVED_HERE);
 		return ALLOW;
 	}
-	if (!s || !(c->flags & ENABLED) || !names_source(c, address, port) ||
+	if (!s || !(c->flags & (ENABLED | LOOPBACK)) || !names_source(c, address, port) ||
 	    (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP))
 		return ALLOW;
 	__u64 cookie = bpf_get_socket_cookie(ctx);
-	struct address given = place(ctx, address, s);
-	if (!unset(&given)) {
-		struct matched m = match_program(c);
-		if (is_listed(c, &m) && !is_excluded(&m, protocol, port)) {
-			if (port) {
-				struct moved note = { .asked = *address, .given = given,
-						      .session = s->id, .port = ntohs(port),
-						      .protocol = protocol };
-				bpf_map_update_elem(&MOVED, &cookie, &note, BPF_ANY);
-			}
-			mark_bound(ctx, s, true);
-			count(MOVED_BINDS);
-			*address = given;
-			return ALLOW;
+	struct matched m = match_program(c);
+	struct address given = place(ctx, c, address, s, &m);
+	if (!unset(&given) && !is_excluded(&m, protocol, port)) {
+		if (port) {
+			struct moved note = { .asked = *address, .given = given,
+					      .session = s->id, .port = ntohs(port),
+					      .protocol = protocol };
+			bpf_map_update_elem(&MOVED, &cookie, &note, BPF_ANY);
 		}
+		bool any = unset(address) || is_ipv4_wildcard(address);
+		mark_bound(ctx, s, MOVED_HERE | (any ? ASKED_ANY : 0));
+		count(MOVED_BINDS);
+		*address = given;
+		return ALLOW;
 	}
 	bpf_map_delete_elem(&MOVED, &cookie);
 	if (is_own(s, address))
-		mark_bound(ctx, s, false);
+		mark_bound(ctx, s, 0);
 	return ALLOW;
 }
 

@@ -36,6 +36,8 @@ struct file_name {
 enum {
 	LISTED = 1,
 	EXCEPTED = 2,
+	LOOPBACK_LISTED = 4, /* [loopback] programs has it */
+	PREFERRED = 8,       /* [loopback] prefer has it */
 	PATH_ENDS = 16, /* by name: a listed path ends in it, see PROGRAMS_BY_PATH */
 };
 
@@ -63,6 +65,10 @@ enum {
 	CHILDREN = 32,   /* descendants of a listed program count as listed */
 	SOURCES = 64,    /* [isolation] sources */
 	LISTENERS = 128, /* [isolation] listeners */
+	LOOPBACK = 256,  /* binds to 127.0.0.1 are moved */
+	ALL_LOOPBACK = 512,      /* the loopback's program list has "*" */
+	ALL_PREFERRED = 1024,    /* so has the list of programs that prefer it */
+	ISOLATE_LOOPBACK = 2048, /* [isolation] loopback */
 	CONNECT = 4096,  /* [hook] scope = "connect": sources are chosen, too */
 	BY_PATH = 32768, /* PROGRAMS_BY_PATH has entries */
 };
@@ -120,7 +126,9 @@ struct ping {
 	__u8 header[8];
 };
 
-/* On a socket bound to an address of its own session. */
+/* On a socket bound to an address of its own session. `moved`: by the hook,
+ * and whether it had asked for any address. */
+enum { MOVED_HERE = 1, ASKED_ANY = 2 };
 struct bound {
 	__u32 session;
 	__u32 moved;
@@ -158,6 +166,7 @@ enum {
 	REDIRECTED,
 	FOREIGN_SOURCE,
 	FOREIGN_LISTENER,
+	FOREIGN_LOOPBACK,
 	LOST_EVENTS,
 	COUNTERS_LENGTH,
 };

@@ -1,4 +1,4 @@
-/* Where does a connect or sendto go? Rows O2, O4 and O7 of DESIGN.md. */
+/* Where does a connect or sendto go? Rows O2, O3, O4 and O7 of DESIGN.md. */
 #pragma once
 
 #include "source.h"
@@ -54,9 +54,10 @@ INLINE struct bpf_sock *socket_at(struct bpf_sock_addr *ctx, const struct addres
 	return 0;
 }
 
-/* Does the session have a socket there (`moved`: one that the hook moved)? */
+/* Does the session have a socket there (`moved`: one of which the hook noted
+ * all that)? */
 INLINE bool session_at(struct bpf_sock_addr *ctx, const struct address *at, __be16 port,
-		       const struct session *s, bool moved)
+		       const struct session *s, __u32 moved)
 {
 	if (unset(at))
 		return false;
@@ -64,7 +65,7 @@ INLINE bool session_at(struct bpf_sock_addr *ctx, const struct address *at, __be
 	if (!sk)
 		return false;
 	struct bound *mark = bpf_sk_storage_get(&BOUND, sk, 0, 0);
-	bool own = mark && mark->session == s->id && (!moved || mark->moved);
+	bool own = mark && mark->session == s->id && (mark->moved & moved) == moved;
 	bpf_sk_release(sk);
 	return own;
 }
@@ -92,27 +93,45 @@ INLINE struct route both(const struct address *a)
 	return (struct route){ *a, *a, false };
 }
 
-/* O4: localhost stays what it was before the listener was moved to V. `ipv4`:
- * the socket can speak IPv4. A listener on exactly 127.0.0.53 and the like
- * goes before a wildcard one, as in the kernel; 127.0.0.1 is the session's. */
-INLINE struct route from_loopback(struct bpf_sock_addr *ctx, const struct address *asked,
-				  __be16 port, const struct session *s, bool ipv4)
+/* O3 and O4: localhost stays what it was before the listener was moved. A
+ * program with a loopback of its session's own finds every socket that the
+ * session has there, any other program those that the hook moved; L goes
+ * before V, and keeps the source. `ipv4`: the socket can speak IPv4. A listener
+ * on exactly 127.0.0.53 and the like goes before a wildcard one, as in the
+ * kernel, and one that asked for 127.0.0.1 is not found by another name. */
+INLINE struct route from_loopback(struct bpf_sock_addr *ctx, const struct config *c,
+				  const struct address *asked, __be16 port,
+				  const struct session *s, bool ipv4)
 {
-	struct route none = {};
-	if (is_mapped(asked)) {
-		if (asked->word[3] && asked->word[3] != htonl(0x7f000001) &&
-		    anybody_at(ctx, asked, port))
-			return none;
-	} else {
-		if (session_at(ctx, &s->ipv6, port, s, true))
-			return both(&s->ipv6);
-		if (session_at(ctx, &s->private6, port, s, true))
-			return both(&s->private6);
+	struct route to = {};
+	__u32 moved = MOVED_HERE, here = MOVED_HERE | ASKED_ANY;
+	if (c->flags & LOOPBACK) {
+		struct matched m = match_program(c);
+		if (has_own_loopback(c, &m))
+			moved = 0;
 	}
-	struct address v = mapped(s->ipv4);
-	if (ipv4 && s->ipv4 && session_at(ctx, &v, port, s, true))
-		return both(&v);
-	return none;
+	if (is_mapped(asked)) {
+		if (!asked->word[3] || is_localhost4(asked))
+			here = moved;
+		else if (anybody_at(ctx, asked, port))
+			return to;
+	} else {
+		if (session_at(ctx, &s->private6, port, s, moved))
+			return both(&s->private6);
+		if (session_at(ctx, &s->ipv6, port, s, moved))
+			return both(&s->ipv6);
+	}
+	if (!ipv4)
+		return to;
+	struct address at = mapped(s->loopback);
+	if (s->loopback && session_at(ctx, &at, port, s, here)) {
+		to.target = at;
+		return to;
+	}
+	at = mapped(s->ipv4);
+	if (s->ipv4 && session_at(ctx, &at, port, s, moved))
+		return both(&at);
+	return to;
 }
 
 INLINE struct route route(struct bpf_sock_addr *ctx, const struct config *c,
@@ -121,7 +140,9 @@ INLINE struct route route(struct bpf_sock_addr *ctx, const struct config *c,
 {
 	struct route to = {};
 	if (is_loopback(asked))
-		return from_loopback(ctx, asked, port, s, ipv4);
+		return from_loopback(ctx, c, asked, port, s, ipv4);
+	if (!(c->flags & ENABLED))
+		return to;
 	struct address own = {};
 	if (!is_mapped(asked))
 		own = s->ipv6;
@@ -198,7 +219,7 @@ INLINE struct route decide_route(struct bpf_sock_addr *ctx, const struct config 
 {
 	struct route to = {};
 	__be16 port = ctx->user_port;
-	if (!(c->flags & ENABLED) || !port ||
+	if (!(c->flags & (ENABLED | LOOPBACK)) || !port ||
 	    (ctx->protocol != IPPROTO_TCP && ctx->protocol != IPPROTO_UDP))
 		return to;
 	struct session *s = session_of_caller();

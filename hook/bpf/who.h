@@ -153,6 +153,10 @@ INLINE struct matched match_program(const struct config *c)
 		m.flags |= LISTED;
 	if (c->flags & ALL_EXCEPTED)
 		m.flags |= EXCEPTED;
+	if (c->flags & ALL_LOOPBACK)
+		m.flags |= LOOPBACK_LISTED;
+	if (c->flags & ALL_PREFERRED)
+		m.flags |= PREFERRED;
 	if (!(c->flags & (BY_FILE | BY_NAME)))
 		return m;
 	struct file *file = executable(bpf_get_current_task_btf());
@@ -175,6 +179,12 @@ INLINE bool is_listed(const struct config *c, const struct matched *m)
 	if (m->flags & EXCEPTED)
 		return false;
 	return (m->flags & LISTED) || descends_from_listed(c);
+}
+
+/* Is its 127.0.0.1 its session's own? Exceptions win here, too. */
+INLINE bool has_own_loopback(const struct config *c, const struct matched *m)
+{
+	return (c->flags & LOOPBACK) && (m->flags & LOOPBACK_LISTED) && !(m->flags & EXCEPTED);
 }
 
 INLINE bool is_excluded(const struct matched *m, __u16 protocol, __be16 port)

@@ -42,8 +42,9 @@ pub struct Session {
 impl Session {
     /// Is this address this session's and nobody else's?
     pub fn holds(&self, address: Ipv6Addr) -> bool {
-        let ipv4 = self.ipv4.map(|ipv4| ipv4.to_ipv6_mapped());
-        [ipv4, self.ipv6, self.private_ipv6].contains(&Some(address))
+        let mapped = |ipv4: Option<Ipv4Addr>| ipv4.map(|ipv4| ipv4.to_ipv6_mapped());
+        [mapped(self.ipv4), mapped(self.loopback), self.ipv6, self.private_ipv6]
+            .contains(&Some(address))
     }
 }
 
@@ -56,6 +57,10 @@ pub struct Program {
     pub excepted: bool,
     /// It descends from a listed program.
     pub descends: bool,
+    /// The list of programs with a loopback of their session's own has it.
+    pub on_loopback: bool,
+    /// The list of programs that prefer that loopback has it.
+    pub preferred: bool,
     /// What exclusions call it, by its path and by its name; 0: nothing.
     pub known_as: [u32; 2],
 }
@@ -64,6 +69,11 @@ impl Program {
     /// `except` wins over everything; descent counts where the policy says so.
     pub fn is_virtualised(&self, flags: Flags) -> bool {
         !self.excepted && (self.listed || flags.children && self.descends)
+    }
+
+    /// Is its 127.0.0.1 its session's own? Exceptions win here, too.
+    pub fn has_own_loopback(&self, flags: Flags) -> bool {
+        flags.loopback && self.on_loopback && !self.excepted
     }
 }
 
@@ -89,6 +99,8 @@ pub struct Flags {
     pub children: bool,
     /// Sources are chosen, too: `scope = "connect"`.
     pub connect: bool,
+    /// Binds to 127.0.0.1 and `::1` are moved.
+    pub loopback: bool,
 }
 
 /// A bind that is left alone.
@@ -144,21 +156,17 @@ pub fn decide(asked: &Asked, caller: &Caller, tables: &impl Tables) -> Decision 
         return Decision::Refuse(refused);
     }
     let Some(session) = &caller.session else { return Decision::Leave };
-    if !flags.enabled || !names_source(asked, flags) || !matches!(asked.protocol, TCP | UDP) {
+    if !names_source(asked, flags) || !matches!(asked.protocol, TCP | UDP) {
         return Decision::Leave;
     }
-    match place(asked, session, tables) {
-        Some(given)
-            if caller.program.is_virtualised(flags)
-                && !is_excluded(asked, &caller.program, tables) =>
-        {
-            Decision::Give(given)
-        }
+    match place(asked, session, &caller.program, tables) {
+        Some(given) if !is_excluded(asked, &caller.program, tables) => Decision::Give(given),
         Some(_) | None => Decision::Leave,
     }
 }
 
 const IPV4_WILDCARD: Ipv6Addr = Ipv4Addr::UNSPECIFIED.to_ipv6_mapped();
+const IPV4_LOCALHOST: Ipv6Addr = Ipv4Addr::LOCALHOST.to_ipv6_mapped();
 
 /// Addresses of the pool belong to their session, whatever the program. The
 /// privileged may bind any.
@@ -173,23 +181,46 @@ fn refusal(asked: &Asked, caller: &Caller, flags: Flags, tables: &impl Tables) -
     }
 }
 
-/// A wildcard and port 0 collide with nobody, and may be on their way to
-/// 127.0.0.1; an address and port 0 are a source, or what is told to a peer.
+/// A wildcard or localhost and port 0 collide with nobody, and may be on their
+/// way to 127.0.0.1; an address and port 0 are a source, or what is told to a peer.
 fn names_source(asked: &Asked, flags: Flags) -> bool {
-    asked.port != 0 || flags.connect && !is_wildcard(asked.address)
+    let is_localhost = [IPV4_LOCALHOST, Ipv6Addr::LOCALHOST].contains(&asked.address);
+    asked.port != 0 || flags.connect && !is_wildcard(asked.address) && !is_localhost
 }
 
 fn is_wildcard(address: Ipv6Addr) -> bool {
     address == IPV4_WILDCARD || address.is_unspecified()
 }
 
-/// Where the session wants this address.
-fn place(asked: &Asked, session: &Session, tables: &impl Tables) -> Option<Ipv6Addr> {
+/// Where the session wants this program's socket. The private IPv6 address is
+/// its IPv6 loopback, too.
+fn place(
+    asked: &Asked,
+    session: &Session,
+    program: &Program,
+    tables: &impl Tables,
+) -> Option<Ipv6Addr> {
+    let flags = tables.flags();
+    let loopback = session.loopback.map(|address| address.to_ipv6_mapped());
+    if asked.address == IPV4_LOCALHOST {
+        return loopback.filter(|_| program.has_own_loopback(flags));
+    }
+    if asked.address == Ipv6Addr::LOCALHOST {
+        return session.private_ipv6.filter(|_| program.has_own_loopback(flags));
+    }
+    if !flags.enabled || !program.is_virtualised(flags) {
+        return None;
+    }
     let ipv4 = session.ipv4.map(|address| address.to_ipv6_mapped());
-    if asked.address == IPV4_WILDCARD {
-        ipv4
-    } else if asked.address.is_unspecified() {
-        if asked.v6only { session.ipv6.or(session.private_ipv6) } else { ipv4 }
+    let prefers = flags.loopback && program.preferred;
+    if is_wildcard(asked.address) {
+        let private = session.private_ipv6;
+        match (asked.address != IPV4_WILDCARD && asked.v6only, prefers) {
+            (false, false) => ipv4,
+            (false, true) => loopback.or(ipv4),
+            (true, false) => session.ipv6.or(private),
+            (true, true) => private.or(session.ipv6),
+        }
     } else if tables.on_pool_nic(asked.address) {
         if asked.address.to_ipv4_mapped().is_some() { ipv4 } else { session.ipv6 }
     } else {

@@ -88,7 +88,8 @@ pub struct FileName(pub [u8; 64]);
 pub struct Program {
     /// What [`Exclusion::program`] calls it.
     pub id: u32,
-    /// [`LISTED`], [`EXCEPTED`] and [`PATH_ENDS`].
+    /// [`LISTED`], [`EXCEPTED`], [`LOOPBACK_LISTED`], [`PREFERRED`] and
+    /// [`PATH_ENDS`].
     pub flags: u32,
 }
 
@@ -98,6 +99,10 @@ pub const LISTED: u32 = 1;
 pub const EXCEPTED: u32 = 2;
 /// A listed path ends in this name: the walk up from the file is worth it.
 pub const PATH_ENDS: u32 = 16;
+/// The list of programs with a loopback of their session's own has it.
+pub const LOOPBACK_LISTED: u32 = 4;
+/// The list of programs that prefer it has it.
+pub const PREFERRED: u32 = 8;
 
 /// An [`Exclusion::program`]: the port is one of `divert.exclude-ports`, and what
 /// leaves from it is not given a source. No program has this number.
@@ -149,6 +154,14 @@ pub mod flag {
     pub const CONNECT: u32 = 4096;
     /// `PROGRAMS_BY_PATH` has entries.
     pub const BY_PATH: u32 = 32768;
+    /// Binds to 127.0.0.1 are moved.
+    pub const LOOPBACK: u32 = 256;
+    /// The loopback's program list has `*`.
+    pub const ALL_LOOPBACK: u32 = 512;
+    /// So has the list of programs that prefer it.
+    pub const ALL_PREFERRED: u32 = 1024;
+    /// Another session's loopback gets nothing.
+    pub const ISOLATE_LOOPBACK: u32 = 2048;
 }
 
 /// A value of `HOST`: the address is on the pool's NIC.
@@ -246,6 +259,8 @@ pub enum Counter {
     ForeignSource,
     /// Packets for another session's address.
     ForeignListener,
+    /// Packets for another session's loopback.
+    ForeignLoopback,
     /// Closed sockets that there was no room to report.
     LostEvents,
 }

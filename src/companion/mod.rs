@@ -70,6 +70,18 @@ pub struct PolicyView {
     pub isolate_loopback: bool,
 }
 
+impl PolicyView {
+    /// The programs whose 127.0.0.1 is their session's own.
+    pub(crate) fn on_loopback(&self) -> &[ProgramPattern] {
+        if self.loopback.enabled { &self.loopback.programs } else { &[] }
+    }
+
+    /// Those whose wildcard binds go there, which takes both features.
+    pub(crate) fn preferring_loopback(&self) -> &[ProgramPattern] {
+        if self.loopback.enabled && self.enabled { &self.loopback.prefer } else { &[] }
+    }
+}
+
 impl From<&Config> for PolicyView {
     fn from(config: &Config) -> Self {
         Self {
@@ -137,6 +149,8 @@ pub struct Counters {
     pub foreign_source: u64,
     /// Packets to a session's address for another session's listener, dropped.
     pub foreign_listener: u64,
+    /// Packets to a socket at another session's loopback address, dropped.
+    pub foreign_loopback: u64,
     /// Closed sockets that could not be reported: the ring was full.
     pub lost_events: u64,
 }

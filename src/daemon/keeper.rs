@@ -289,6 +289,7 @@ impl Keeper {
         let hook = self.companion.counters().unwrap_or_default();
         reasons.add(Reason::ForeignSource, hook.foreign_source);
         reasons.add(Reason::ForeignListener, hook.foreign_listener);
+        reasons.add(Reason::ForeignLoopback, hook.foreign_loopback);
         reasons.add(Reason::Malformed, self.switch.malformed());
         reasons
     }

@@ -178,7 +178,12 @@ fn policy(case: &Case, folder: &Folder) -> PolicyView {
         exclude: case.exclude.iter().map(exclusion).collect(),
         sources: case.sources,
         listeners: true,
-        loopback: Loopback::default(),
+        loopback: Loopback {
+            enabled: case.loopback,
+            programs: case.loopback_programs.iter().map(pattern).collect(),
+            prefer: case.prefer.iter().map(pattern).collect(),
+            ..Loopback::default()
+        },
         isolate_loopback: true,
     }
 }

@@ -28,9 +28,11 @@ pub(crate) const OTHER_NIC: &str = "10.88.0.1";
 pub(crate) const V1: &str = "10.77.0.101";
 pub(crate) const V1_6: &str = "fd77::101";
 pub(crate) const PRIVATE1: &str = "fd73:6970::1";
+pub(crate) const L1: &str = "127.0.0.2";
 /// Session 2: it has no IPv6 address.
 pub(crate) const V2: &str = "10.77.0.102";
 pub(crate) const PRIVATE2: &str = "fd73:6970::2";
+pub(crate) const L2: &str = "127.0.0.3";
 /// In the pool, and nobody's.
 pub(crate) const FREE: &str = "10.77.0.150";
 

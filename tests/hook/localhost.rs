@@ -10,7 +10,7 @@ use nix::sys::socket::{
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 /// A TCP server that says whom it accepted.
-fn tcp_server(lab: &Lab, place: In, address: &'static str) -> Program {
+pub(crate) fn tcp_server(lab: &Lab, place: In, address: &'static str) -> Program {
     let server = lab.start(place, PERSON, move |talk| {
         let listener = bind("tcp", address).unwrap();
         talk.say(&local(&listener));
@@ -24,7 +24,7 @@ fn tcp_server(lab: &Lab, place: In, address: &'static str) -> Program {
 }
 
 /// A UDP server that says who sent to it, and answers.
-fn udp_server(lab: &Lab, place: In, address: &'static str) -> Program {
+pub(crate) fn udp_server(lab: &Lab, place: In, address: &'static str) -> Program {
     let server = lab.start(place, PERSON, move |talk| {
         let fd = bind("udp", address).unwrap();
         talk.say(&local(&fd));
@@ -47,12 +47,12 @@ fn accepted(listener: &OwnedFd) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
-fn address_of(endpoint: &str) -> &str {
+pub(crate) fn address_of(endpoint: &str) -> &str {
     endpoint.rsplit_once(':').unwrap().0
 }
 
 /// Connects, and returns what the socket calls its peer and the address it has.
-fn dial(protocol: &str, to: &str) -> String {
+pub(crate) fn dial(protocol: &str, to: &str) -> String {
     let fd = socket(protocol, to);
     match connect(&fd, to) {
         Ok(()) => format!("{} as {}", peer(&fd), address_of(&local(&fd))),
@@ -61,7 +61,7 @@ fn dial(protocol: &str, to: &str) -> String {
 }
 
 /// Sends without connecting, and returns whom the answer is from.
-fn ask(fd: &OwnedFd, to: &str) -> String {
+pub(crate) fn ask(fd: &OwnedFd, to: &str) -> String {
     setsockopt(fd, sockopt::ReceiveTimeout, &nix::sys::time::TimeVal::new(1, 0)).unwrap();
     if let Err(errno) = sendto(fd.as_raw_fd(), b"?", &storage(to), MsgFlags::empty()) {
         return format!("{errno:?}");

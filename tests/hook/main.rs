@@ -21,6 +21,8 @@ mod isolation;
 mod life;
 /// Do programs find the servers of their own session?
 mod localhost;
+/// Has every session a localhost of its own?
+mod loopback;
 /// Whose is a socket?
 mod owner;
 /// Which programs are meant?

@@ -58,6 +58,9 @@ pub(super) mod flag {
     pub(in crate::section) const CHILDREN: u32 = 8;
     pub(in crate::section) const SOURCES: u32 = 16;
     pub(in crate::section) const CONNECT: u32 = 4096;
+    pub(in crate::section) const LOOPBACK: u32 = 32;
+    pub(in crate::section) const ALL_LOOPBACK: u32 = 64;
+    pub(in crate::section) const ALL_PREFERRED: u32 = 128;
 }
 
 /// The bits of a program.
@@ -66,6 +69,8 @@ pub(super) mod program {
     pub(in crate::section) const EXCEPTED: u32 = 2;
     /// Its text is a path, else a file name.
     pub(in crate::section) const PATH: u32 = 4;
+    pub(in crate::section) const LOOPBACK: u32 = 8;
+    pub(in crate::section) const PREFERRED: u32 = 16;
 }
 
 const WORDS: usize = head::LENGTH + 2 * half::LENGTH;

@@ -20,7 +20,8 @@ fn mapped(text: &str) -> Ipv6Addr {
 }
 
 fn pattern(text: &str, id: u32, listed: bool, excepted: bool) -> Pattern {
-    Pattern { text: utf16(text), is_path: text.contains('\\'), id, listed, excepted }
+    let (text, is_path) = (utf16(text), text.contains('\\'));
+    Pattern { text, is_path, id, listed, excepted, on_loopback: listed, preferred: excepted }
 }
 
 fn session(id: u32) -> Session {

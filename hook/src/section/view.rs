@@ -82,6 +82,8 @@ impl Tables<'_> {
         let mut found = Program {
             listed: flags & flag::ALL_LISTED != 0,
             excepted: flags & flag::ALL_EXCEPTED != 0,
+            on_loopback: flags & flag::ALL_LOOPBACK != 0,
+            preferred: flags & flag::ALL_PREFERRED != 0,
             ..Program::default()
         };
         let name = file_name(path);
@@ -98,6 +100,8 @@ impl Tables<'_> {
             }
             found.listed |= bits & program::LISTED != 0;
             found.excepted |= bits & program::EXCEPTED != 0;
+            found.on_loopback |= bits & program::LOOPBACK != 0;
+            found.preferred |= bits & program::PREFERRED != 0;
             *known_as = self.0.load(row + 2);
         }
         found
@@ -154,6 +158,7 @@ impl decide::Tables for Tables<'_> {
             sources: flags & flag::SOURCES != 0,
             children: flags & flag::CHILDREN != 0,
             connect: flags & flag::CONNECT != 0,
+            loopback: flags & flag::LOOPBACK != 0,
         }
     }
 

@@ -17,6 +17,10 @@ pub struct Content {
     pub all_listed: bool,
     /// So has the list of exceptions.
     pub all_excepted: bool,
+    /// So has the list of programs with a loopback of their session's own.
+    pub all_on_loopback: bool,
+    /// So has the list of programs that prefer it.
+    pub all_preferred: bool,
     /// A digest of the lists.
     pub lists: u64,
     /// The sessions that are logged on, in any order; one of each number.
@@ -32,7 +36,7 @@ pub struct Content {
 }
 
 /// A program that a list or an exclusion names.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pattern {
     /// A full path or a file name; it need not be folded.
     pub text: Vec<u16>,
@@ -44,6 +48,10 @@ pub struct Pattern {
     pub listed: bool,
     /// The list of exceptions has it.
     pub excepted: bool,
+    /// The list of programs with a loopback of their session's own has it.
+    pub on_loopback: bool,
+    /// The list of programs that prefer it has it.
+    pub preferred: bool,
 }
 
 /// There is more to publish than there is room for. What was published before
@@ -138,6 +146,9 @@ fn fill(words: Words<'_>, content: &Content, texts: &[Vec<u16>]) {
         (content.flags.children, flag::CHILDREN),
         (content.flags.connect, flag::CONNECT),
         (content.flags.sources, flag::SOURCES),
+        (content.flags.loopback, flag::LOOPBACK),
+        (content.all_on_loopback, flag::ALL_LOOPBACK),
+        (content.all_preferred, flag::ALL_PREFERRED),
     ];
     words.store(half::FLAGS, bits(&flags));
     words.store(half::LISTS, content.lists as u32);
@@ -178,6 +189,8 @@ fn fill(words: Words<'_>, content: &Content, texts: &[Vec<u16>]) {
             (pattern.listed, program::LISTED),
             (pattern.excepted, program::EXCEPTED),
             (pattern.is_path, program::PATH),
+            (pattern.on_loopback, program::LOOPBACK),
+            (pattern.preferred, program::PREFERRED),
         ];
         words.store(at + 3, bits(&flags));
         from += text.len();

@@ -16,7 +16,7 @@ use table::{Case, Table};
 #[test]
 fn every_case_is_decided_as_the_table_says() {
     let table = Table::read();
-    assert!(table.case.len() >= 40);
+    assert!(table.case.len() >= 80);
     for case in &table.case {
         for protocol in case.protocols() {
             let decided = decided(&table, case, protocol);
@@ -49,10 +49,34 @@ fn the_table_leaves_nothing_out() {
         has("sources", &|case| case.sources == on);
         has("children", &|case| case.children == on);
         has("privileged", &|case| case.privileged == on);
+        has("loopback", &|case| case.loopback == on);
     }
     for case in &table.case {
         let alike = table.case.iter().filter(|other| other.name == case.name).count();
         assert!(alike <= 2, "{:?} is a name for too many", case.name);
+    }
+}
+
+/// Preferred or not, each feature on or off, listed or not: sixteen cells, and
+/// one in which the loopback wins.
+#[test]
+fn every_cell_of_preferred_loopback_has_its_case() {
+    let table = Table::read();
+    let mut cells = std::collections::BTreeMap::new();
+    for case in table.case.iter().filter(|case| case.name.starts_with("cell: ")) {
+        let preferred = !case.prefer.is_empty();
+        let listed = !case.programs.is_empty();
+        let cell = (preferred, case.enabled, case.loopback, listed);
+        assert_eq!(cells.insert(cell, case.given.as_str()), None, "{cell:?} twice");
+    }
+    assert_eq!(cells.len(), 16);
+    for ((preferred, enabled, loopback, listed), given) in cells {
+        let wanted = match (enabled && listed, preferred && loopback) {
+            (false, _) => "left",
+            (true, false) => "10.77.0.101",
+            (true, true) => "127.0.0.2",
+        };
+        assert_eq!(given, wanted, "{preferred} {enabled} {loopback} {listed}");
     }
 }
 
@@ -88,6 +112,12 @@ fn content(table: &Table, case: &Case) -> Content {
     let mut patterns = Vec::new();
     let all_listed = list(&mut patterns, &case.programs, |pattern| pattern.listed = true);
     let all_excepted = list(&mut patterns, &case.except, |pattern| pattern.excepted = true);
+    let both = case.enabled && case.loopback;
+    let listed = |on: bool, list: &[String]| if on { list.to_vec() } else { Vec::new() };
+    let own = listed(case.loopback, &case.loopback_programs);
+    let all_on_loopback = list(&mut patterns, &own, |pattern| pattern.on_loopback = true);
+    let prefer = listed(both, &case.prefer);
+    let all_preferred = list(&mut patterns, &prefer, |pattern| pattern.preferred = true);
     let excluded = case.exclude.iter().map(|text| {
         let (program, port) = match text.rsplit_once(':') {
             Some((program, port)) => (entry(&mut patterns, program).id, port),
@@ -103,9 +133,12 @@ fn content(table: &Table, case: &Case) -> Content {
             sources: case.sources,
             children: case.children,
             connect: case.connect,
+            loopback: case.loopback,
         },
         all_listed,
         all_excepted,
+        all_on_loopback,
+        all_preferred,
         lists: 1,
         sessions: table
             .sessions(case)
@@ -145,7 +178,7 @@ fn entry<'p>(patterns: &'p mut Vec<Pattern>, text: &str) -> &'p mut Pattern {
     };
     let at = patterns.iter().position(|pattern| pattern.text == text).unwrap_or_else(|| {
         let id = u32::try_from(patterns.len()).unwrap() + 1;
-        patterns.push(Pattern { text, is_path, id, listed: false, excepted: false });
+        patterns.push(Pattern { text, is_path, id, ..Pattern::default() });
         patterns.len() - 1
     });
     &mut patterns[at]

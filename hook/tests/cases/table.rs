@@ -53,6 +53,13 @@ pub(crate) struct Case {
     pub(crate) children: bool,
     #[serde(default)]
     pub(crate) connect: bool,
+    /// `[loopback]` is on: only then sessions have a loopback address.
+    #[serde(default)]
+    pub(crate) loopback: bool,
+    #[serde(default = "all")]
+    pub(crate) loopback_programs: Vec<String>,
+    #[serde(default)]
+    pub(crate) prefer: Vec<String>,
     #[serde(default = "all")]
     pub(crate) programs: Vec<String>,
     #[serde(default)]
@@ -75,7 +82,9 @@ impl Table {
             Some(other) if session.id == case.session_id => Session { id: session.id, ..other },
             _ => *session,
         };
-        self.session.iter().map(of).collect()
+        let all = self.session.iter().map(of);
+        let loopback = |address: Option<Ipv4Addr>| address.filter(|_| case.loopback);
+        all.map(|one| Session { loopback: loopback(one.loopback), ..one }).collect()
     }
 }
 

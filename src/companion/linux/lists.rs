@@ -4,8 +4,8 @@ use super::process::file_id;
 use crate::companion::{PolicyView, real_path};
 use crate::config::ProgramPattern;
 use sessionip_hook::layout::{
-    EXCEPTED, Exclusion, FileId, FileName, LEFT_PORTS, LISTED, PATH_ENDS, Program, flag,
-    path_digest,
+    EXCEPTED, Exclusion, FileId, FileName, LEFT_PORTS, LISTED, LOOPBACK_LISTED, PATH_ENDS,
+    PREFERRED, Program, flag, path_digest,
 };
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
@@ -28,6 +28,8 @@ impl Lists {
         let mut lists = Self::default();
         lists.add_all(&policy.programs, LISTED, flag::ALL_LISTED);
         lists.add_all(&policy.except, EXCEPTED, flag::ALL_EXCEPTED);
+        lists.add_all(policy.on_loopback(), LOOPBACK_LISTED, flag::ALL_LOOPBACK);
+        lists.add_all(policy.preferring_loopback(), PREFERRED, flag::ALL_PREFERRED);
         for exclusion in &policy.exclude {
             let program = match &exclusion.program {
                 None => 0,
@@ -52,6 +54,8 @@ impl Lists {
             (policy.sources, flag::SOURCES),
             (policy.listeners, flag::LISTENERS),
             (policy.connect, flag::CONNECT),
+            (policy.loopback.enabled, flag::LOOPBACK),
+            (policy.loopback.enabled && policy.isolate_loopback, flag::ISOLATE_LOOPBACK),
         ] {
             if wanted {
                 lists.flags |= bit;

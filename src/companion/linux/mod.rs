@@ -146,6 +146,7 @@ impl Companion {
         let optional = [
             (programs::SOURCES, policy.sources),
             (programs::LISTENERS, policy.listeners),
+            (programs::LOOPBACK, policy.loopback.enabled && policy.isolate_loopback),
             (programs::DESCENT, policy.children),
             (programs::NAMES, policy.connect),
         ];
@@ -332,6 +333,7 @@ impl Companion {
             redirected: self.counters.of(Counter::Redirected)?,
             foreign_source: self.counters.of(Counter::ForeignSource)?,
             foreign_listener: self.counters.of(Counter::ForeignListener)?,
+            foreign_loopback: self.counters.of(Counter::ForeignLoopback)?,
             lost_events: self.counters.of(Counter::LostEvents)?,
         })
     }
@@ -362,8 +364,10 @@ impl fmt::Debug for Companion {
 fn holders(sessions: &BTreeMap<u64, layout::Session>) -> BTreeMap<Address, u32> {
     let mut holders = BTreeMap::new();
     for session in sessions.values() {
-        if session.ipv4 != [0; 4] {
-            holders.insert(Address::from(IpAddr::from(session.ipv4)), session.id);
+        for ipv4 in [session.ipv4, session.loopback] {
+            if ipv4 != [0; 4] {
+                holders.insert(Address::from(IpAddr::from(ipv4)), session.id);
+            }
         }
         for address in [session.ipv6, session.private_ipv6] {
             if address != Address::default() {

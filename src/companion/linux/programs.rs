@@ -38,6 +38,8 @@ pub(super) const SOURCES: &[&str] = &["egress"];
 pub(super) const LISTENERS: &[&str] = &["ingress"];
 /// `hook.scope = "connect"`: what getsockname tells.
 pub(super) const NAMES: &[&str] = &["getsockname4", "getsockname6"];
+/// `loopback.enabled` and `isolation.loopback`.
+pub(super) const LOOPBACK: &[&str] = &["egress_loopback"];
 /// `virtual-ip.children`. The exit goes first, so that no mark is left behind.
 pub(super) const DESCENT: &[&str] = &["process_exit", "process_fork", "process_exec"];
 

@@ -13,6 +13,8 @@ pub(super) struct Lists {
     flags: Flags,
     all_listed: bool,
     all_excepted: bool,
+    all_on_loopback: bool,
+    all_preferred: bool,
     programs: Vec<Pattern>,
     excluded: Vec<Exclusion>,
     digest: u64,
@@ -28,6 +30,7 @@ impl Lists {
                 sources: policy.sources,
                 children: policy.children,
                 connect: policy.connect,
+                loopback: policy.loopback.enabled,
             },
             digest: digest(format!("{:?}{:?}", policy.programs, policy.except).as_bytes()),
             ..Self::default()
@@ -39,6 +42,14 @@ impl Lists {
         for pattern in &policy.except {
             lists.all_excepted |= *pattern == ProgramPattern::All;
             lists.add(pattern, |entry| entry.excepted = true);
+        }
+        for pattern in policy.on_loopback() {
+            lists.all_on_loopback |= *pattern == ProgramPattern::All;
+            lists.add(pattern, |entry| entry.on_loopback = true);
+        }
+        for pattern in policy.preferring_loopback() {
+            lists.all_preferred |= *pattern == ProgramPattern::All;
+            lists.add(pattern, |entry| entry.preferred = true);
         }
         for exclusion in &policy.exclude {
             let program = match &exclusion.program {
@@ -58,6 +69,8 @@ impl Lists {
         content.flags = self.flags;
         content.all_listed = self.all_listed;
         content.all_excepted = self.all_excepted;
+        content.all_on_loopback = self.all_on_loopback;
+        content.all_preferred = self.all_preferred;
         content.lists = self.digest;
         content.programs.clone_from(&self.programs);
         content.excluded.clone_from(&self.excluded);
@@ -109,7 +122,7 @@ impl Lists {
                 entry.id
             }
             None => {
-                let mut entry = Pattern { text, is_path, id, listed: false, excepted: false };
+                let mut entry = Pattern { text, is_path, id, ..Pattern::default() };
                 mark(&mut entry);
                 self.programs.push(entry);
                 id

@@ -258,7 +258,7 @@ impl Companion {
     fn sweep(&mut self) {
         let sessions: Vec<u32> = self.content.sessions.iter().map(|session| session.id).collect();
         let flags = self.content.flags;
-        if self.begun && (flags.enabled || flags.sources) {
+        if self.begun && (flags.enabled || flags.loopback || flags.sources) {
             self.injector.sweep(&sessions, &self.content);
         }
     }

@@ -144,7 +144,7 @@ pub(crate) fn content() -> Content {
 
 pub(crate) fn pattern(text: &str, id: u32) -> Pattern {
     let is_path = text.contains('\\');
-    Pattern { text: text.encode_utf16().collect(), is_path, id, listed: false, excepted: false }
+    Pattern { text: text.encode_utf16().collect(), is_path, id, ..Pattern::default() }
 }
 
 /// Is the section as a client sees it there, and ours?
