@@ -20,9 +20,10 @@ help: ## Say what can be made
 setup: ## Install what building and testing need (Debian; does nothing if it is there)
 	@.ci/setup
 
-build: ## Build target/release/sessionip
+build: ## Build target/release/sessionip, and libnss_sessionip.so.2 beside it
 	@command -v cargo >/dev/null || { echo 'cargo is missing: install Rust from https://rustup.rs' >&2; exit 1; }
-	cargo build --release --locked
+	cargo build --release --locked --package sessionip --package sessionip-names
+	cp $(dir $(SESSIONIP))libnss_sessionip.so $(dir $(SESSIONIP))libnss_sessionip.so.2
 
 lab: setup build ## Run the product on a network of its own and print the figures (root)
 	$(SESSIONIP) lab

@@ -13,6 +13,7 @@ mod exec;
 mod leases;
 mod mending;
 mod missing;
+mod names;
 mod pings;
 mod programs;
 mod reload;
