@@ -89,7 +89,11 @@ struct Name {
 }
 
 impl Namespace {
-    fn new(name: String) -> Result<Self, LabError> {
+    /// Makes one of that name.
+    ///
+    /// # Errors
+    /// As [`Network::new`].
+    pub fn new(name: String) -> Result<Self, LabError> {
         process::output(Command::new("ip").args(["netns", "add", &name]), LIMIT)?;
         let path = format!("/run/netns/{name}");
         let name = Name { name, kept: false };

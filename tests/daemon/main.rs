@@ -19,4 +19,5 @@ mod programs;
 mod reload;
 mod restart;
 mod table;
+mod wire;
 mod world;

@@ -1,6 +1,6 @@
 //! Rows of the packet table that only real sockets show.
 
-use crate::world::{ANA, BEN, World, at, at_far, until};
+use crate::world::{ANA, BEN, World, at, at_far};
 use sessionip::lab::network::{FAR, HOST};
 use std::net::IpAddr;
 
@@ -127,25 +127,6 @@ fn a_closed_udp_port_is_told_of() {
     let v1 = world.address(1);
     assert_eq!(far.tell(&format!("ask_connected {}", at(v1, 7999))).unwrap_err(), "ECONNREFUSED");
     assert_eq!(far.meet(at(v1, 7999)).unwrap_err(), "ECONNREFUSED");
-}
-
-/// X1: what is too big for the path is told to the sender, who sends smaller.
-#[test]
-fn a_path_with_a_smaller_mtu_is_found() {
-    let world = World::new(4, "");
-    let mut far = world.far();
-    far.listen("tcp", at(FAR.into(), 7001));
-    let mut ana = world.actor(1, ANA);
-    let talk = ana.connect(at_far()).unwrap();
-    assert_eq!(talk.met.from.ip(), world.address(1));
-    // The far side answers what does not fit with "fragmentation needed".
-    far_host(&world, &["ip", "link", "set", "lab-far", "mtu", "1200"]);
-    let long = "x".repeat(100_000);
-    until("the long line", || ana.say(&talk, &long).as_deref() == Ok(long.as_str()));
-}
-
-fn far_host(world: &World, words: &[&str]) {
-    world.network.client.output(&mut sessionip::lab::process::command(words)).unwrap();
 }
 
 /// Localhost stays intact: O3 and O4 with services of the host.
