@@ -2,14 +2,14 @@
 //!
 //! | text | packet |
 //! |---|---|
-//! | `tcp A:P > B:P [syn] [ack] [fin] [rst] [md5]` | a segment; `md5`: signed |
+//! | `tcp A:P > B:P [syn] [ack] [fin] [rst] [md5 or ao]` | a segment; the last: signed |
 //! | `udp A:P > B:P [unsummed]` | a datagram; `unsummed`: without a checksum |
 //! | `icmp A > B about (packet)` | a port that cannot be reached |
 //! | `exceeded A > B about (packet)` | it was forwarded too often |
 //! | `toobig A > B about (packet)` | the next link takes 1200 bytes |
 //! | `ping A > B [id N]`, `pong A > B [id N]` | an echo request, and the answer |
 //! | `fragment A > B` | the first part of a UDP datagram |
-//! | `esp A > B`, `gre A > B` | a packet of that protocol |
+//! | `esp A > B`, `ah A > B`, `gre A > B` | a packet of that protocol |
 //! | `bytes 45 00 ...` | just these |
 //!
 //! Every checksum is computed in full, by nothing that the product uses.
@@ -18,6 +18,10 @@ use std::net::{IpAddr, SocketAddr};
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
+
+/// Options that sign a segment: RFC 2385, RFC 5925.
+const MD5: &[u8] = &[19, 18, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7];
+const AO: &[u8] = &[29, 16, 1, 1, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7];
 
 /// The packet that `text` describes.
 pub(crate) fn build(text: &str) -> Vec<u8> {
@@ -38,9 +42,14 @@ pub(crate) fn build(text: &str) -> Vec<u8> {
         "tcp" => {
             let flags = [("fin", 1), ("syn", 2), ("rst", 4), ("ack", 16)];
             let flags = flags.iter().filter(|(word, _)| has(word)).map(|(_, bit)| bit).sum();
-            transport(TCP, end(source), end(destination), flags, has("md5"), true)
+            let signed = match (has("md5"), has("ao")) {
+                (true, _) => MD5,
+                (_, true) => AO,
+                (false, false) => &[],
+            };
+            transport(TCP, end(source), end(destination), flags, signed, true)
         }
-        "udp" => transport(UDP, end(source), end(destination), 0, false, !has("unsummed")),
+        "udp" => transport(UDP, end(source), end(destination), 0, &[], !has("unsummed")),
         "icmp" | "exceeded" | "toobig" => {
             let quoted = quoted.expect("an ICMP error is about a packet");
             let (ipv4, ipv6, more) = match *kind {
@@ -58,7 +67,7 @@ pub(crate) fn build(text: &str) -> Vec<u8> {
             icmp(address(source), address(destination), [ipv4, 0], [ipv6, 0], more, b"ping")
         }
         "fragment" => {
-            let mut packet = transport(UDP, port_9(source), port_9(destination), 0, false, true);
+            let mut packet = transport(UDP, port_9(source), port_9(destination), 0, &[], true);
             packet[6] = 0x20;
             packet[10..12].fill(0);
             let sum = checksum(&[&packet[..20]]);
@@ -66,6 +75,7 @@ pub(crate) fn build(text: &str) -> Vec<u8> {
             packet
         }
         "esp" => ip(address(source), address(destination), 50, &[0; 16]),
+        "ah" => ip(address(source), address(destination), 51, &[0; 16]),
         "gre" => ip(address(source), address(destination), 47, &[0; 16]),
         _ => panic!("no packet is of the kind {kind}"),
     }
@@ -96,18 +106,13 @@ fn transport(
     source: SocketAddr,
     destination: SocketAddr,
     flags: u8,
-    signed: bool,
+    options: &[u8],
     summed: bool,
 ) -> Vec<u8> {
     let mut segment = Vec::new();
     segment.extend(source.port().to_be_bytes());
     segment.extend(destination.port().to_be_bytes());
     let field = if protocol == TCP {
-        let options: &[u8] = if signed {
-            &[19, 18, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7]
-        } else {
-            &[]
-        };
         let header = 20 + options.len() as u8;
         segment.extend([0, 0, 0, 1, 0, 0, 0, 2, header << 2, flags, 0xff, 0xff, 0, 0, 0, 0]);
         segment.extend(options);
