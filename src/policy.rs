@@ -1,6 +1,8 @@
 //! Which programs are on the list, and what happens where nothing is certain?
 
-use crate::config::{Config, Isolation, ProgramPattern, UnknownOwner, WhenExhausted};
+use crate::config::{
+    Config, Ipv6WithoutLease, Isolation, ProgramPattern, UnknownOwner, WhenExhausted,
+};
 use crate::owner::{Owner, Program, one_spelling};
 use crate::packet::Protocol;
 use std::collections::HashSet;
@@ -16,6 +18,7 @@ pub struct Policy {
     children: bool,
     exclude_ports: Vec<(Protocol, u16)>,
     pub(crate) when_exhausted: WhenExhausted,
+    pub(crate) ipv6_without_lease: Ipv6WithoutLease,
     pub(crate) unknown_owner: UnknownOwner,
     pub(crate) hold: Duration,
     pub(crate) isolation: Isolation,
@@ -53,6 +56,7 @@ impl Policy {
             children: listed.children,
             exclude_ports: config.divert.exclude_ports.clone(),
             when_exhausted: listed.when_exhausted,
+            ipv6_without_lease: listed.ipv6_without_lease,
             unknown_owner: config.divert.unknown_owner,
             hold: config.divert.hold,
             isolation: config.isolation,
@@ -153,6 +157,7 @@ mod tests {
             children: false,
             exclude_ports: vec![(Protocol::Tcp, 3389)],
             when_exhausted: WhenExhausted::HostAddress,
+            ipv6_without_lease: Ipv6WithoutLease::Leave,
             unknown_owner: UnknownOwner::Pass,
             hold: Duration::ZERO,
             isolation: Isolation { listeners: true, loopback: true, sources: true },

@@ -12,7 +12,7 @@
 mod support;
 
 use serde::Deserialize;
-use sessionip::config::{ProgramPattern, UnknownOwner, WhenExhausted};
+use sessionip::config::{Ipv6WithoutLease, ProgramPattern, UnknownOwner, WhenExhausted};
 use sessionip::engine::{Addresses, Begun, Checksum, Direction, Diverted, Engine, Facts, Host};
 use sessionip::flow::FlowView;
 use sessionip::packet::{Endpoint, Protocol};
@@ -63,6 +63,7 @@ struct PolicyTable {
     except: Vec<String>,
     children: bool,
     block_exhausted: bool,
+    block_ipv6: bool,
     drop_unknown: bool,
     hold: String,
     exclude_ports: Vec<String>,
@@ -77,6 +78,7 @@ impl Default for PolicyTable {
             except: vec!["sshd".to_owned()],
             children: false,
             block_exhausted: false,
+            block_ipv6: false,
             drop_unknown: false,
             hold: "10ms".to_owned(),
             exclude_ports: vec!["tcp/3389".to_owned()],
@@ -368,6 +370,9 @@ impl PolicyTable {
         config.virtual_ip.children = self.children;
         if self.block_exhausted {
             config.virtual_ip.when_exhausted = WhenExhausted::Block;
+        }
+        if self.block_ipv6 {
+            config.virtual_ip.ipv6_without_lease = Ipv6WithoutLease::Block;
         }
         if self.drop_unknown {
             config.divert.unknown_owner = UnknownOwner::Drop;

@@ -54,8 +54,11 @@ INLINE struct address place(struct bpf_sock_addr *ctx, const struct config *c,
 	if (unset(asked) && is_v6only(socket_of(ctx)))
 		return unset(&s->ipv6) || (prefers && !unset(&s->private6)) ? s->private6 :
 									       s->ipv6;
-	if (unset(asked) || is_ipv4_wildcard(asked))
-		return prefers && s->loopback ? mapped(s->loopback) : ipv4;
+	if (unset(asked) || is_ipv4_wildcard(asked)) {
+		if (prefers && s->loopback)
+			return mapped(s->loopback);
+		return s->ipv4 || !unset(asked) ? ipv4 : s->ipv6;
+	}
 	__u32 *host = bpf_map_lookup_elem(&HOST, asked);
 	if (host && (*host & POOL_NIC))
 		return is_mapped(asked) ? ipv4 : s->ipv6;

@@ -183,7 +183,7 @@ enum {
 
 MAP(CONFIG, BPF_MAP_TYPE_ARRAY, __u32, struct config, 1, 0);
 MAP(SESSIONS, BPF_MAP_TYPE_HASH, __u64, struct session, 8192, 0);
-MAP(HOLDERS, BPF_MAP_TYPE_HASH, struct address, __u32, 16384, 0);
+MAP(HOLDERS, BPF_MAP_TYPE_HASH, struct address, __u32, 32768, 0);
 MAP(HOST, BPF_MAP_TYPE_HASH, struct address, __u32, 4096, 0);
 MAP(POOL, BPF_MAP_TYPE_LPM_TRIE, struct prefix, __u32, 4096, BPF_F_NO_PREALLOC);
 MAP(ROUTES, BPF_MAP_TYPE_LPM_TRIE, struct prefix, __u32, 16384, BPF_F_NO_PREALLOC);

@@ -215,7 +215,9 @@ fn place(
     let prefers = flags.loopback && program.preferred;
     if is_wildcard(asked.address) {
         let private = session.private_ipv6;
-        match (asked.address != IPV4_WILDCARD && asked.v6only, prefers) {
+        let six = asked.address != IPV4_WILDCARD;
+        let ipv4 = ipv4.or(session.ipv6.filter(|_| six));
+        match (six && asked.v6only, prefers) {
             (false, false) => ipv4,
             (false, true) => loopback.or(ipv4),
             (true, false) => session.ipv6.or(private),

@@ -1,15 +1,15 @@
 //! Does the host answer for that address?
 //!
 //! A platform supplies [`Addresses`], which puts leased addresses on and takes
-//! them off, [`arp`], which asks and tells the neighbours, and [`cards`]. What is
-//! pure is here.
+//! them off, [`arp`] and [`nd`], which ask and tell the neighbours, and [`cards`].
+//! What is pure is here.
 
 #[cfg(target_os = "linux")]
 mod linux;
 
 #[cfg(target_os = "linux")]
 pub use linux::{
-    Addresses, ListError, MARKED, OpenError, PutOnError, RouteNews, TakeOffError, arp, cards,
+    Addresses, ListError, MARKED, OpenError, PutOnError, RouteNews, TakeOffError, arp, cards, nd,
 };
 
 #[cfg(windows)]
@@ -17,7 +17,7 @@ mod windows;
 
 #[cfg(windows)]
 pub use windows::{
-    Addresses, ListError, MARKED, OpenError, PutOnError, RouteNews, TakeOffError, arp, cards,
+    Addresses, ListError, MARKED, OpenError, PutOnError, RouteNews, TakeOffError, arp, cards, nd,
 };
 #[cfg(windows)]
 pub(crate) use windows::{Spare, mtu};
@@ -81,11 +81,11 @@ impl Adapter {
     }
 }
 
-/// A local IPv4 address of this machine.
+/// A local address of this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LocalAddress {
     /// The address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// The index of the interface that it is on.
     pub interface: u32,
 }

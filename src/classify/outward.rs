@@ -1,7 +1,7 @@
 //! What becomes of the first packet that leaves: the O rows.
 
 use super::{Conversation, Decision, Question};
-use crate::config::WhenExhausted;
+use crate::config::{Ipv6WithoutLease, WhenExhausted};
 use crate::flow::{Face, Pair};
 use crate::owner::{Owner, Sockets};
 use crate::packet::{Endpoint, Protocol};
@@ -21,6 +21,9 @@ impl<S: Sockets> Question<'_, S> {
         let local = packet.pair.local;
         let from_pool = self.host.in_pool(local.address);
         if !from_pool && !self.host.is_host_address(local.address) {
+            if local.address.is_ipv6() && self.blocks_ipv6() && packet.opens() {
+                return self.with_other_address(packet);
+            }
             return self.unchanged(packet, Reason::OtherInterface, None); // O8
         }
         let Some(owner) = self.sender(packet) else {
@@ -104,9 +107,31 @@ impl<S: Sockets> Question<'_, S> {
         }
     }
 
+    fn blocks_ipv6(&self) -> bool {
+        self.policy.ipv6_without_lease == Ipv6WithoutLease::Block
+    }
+
+    /// X8 goes before O8: what is blocked does not leave by another network card
+    /// either, nor from an address that is too new to be known here.
+    fn with_other_address(&mut self, packet: &Conversation) -> Decision {
+        let Pair { local, remote } = packet.pair;
+        let Some(owner) = self.sockets.owner(packet.protocol, local, remote) else {
+            return self.ownerless(packet);
+        };
+        let addresses = owner.session.map(|session| self.host.sessions.get(&session));
+        let has_none = addresses.is_some_and(|it| it.is_none_or(|it| it.ipv6.is_none()));
+        if has_none && self.policy.program(&owner) == Listing::Listed {
+            return Decision::Drop(Reason::NoIpv6);
+        }
+        self.opened(packet, Reason::OtherInterface, owner) // O8
+    }
+
     /// X7 and X8: the session was given no address of this IP version.
     fn without_address(&self, packet: &Conversation, owner: Owner) -> Decision {
         if packet.pair.local.address.is_ipv6() {
+            if self.blocks_ipv6() {
+                return Decision::Drop(Reason::NoIpv6);
+            }
             return self.opened(packet, Reason::NoIpv6, owner);
         }
         match self.policy.when_exhausted {

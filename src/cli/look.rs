@@ -21,12 +21,22 @@ pub(super) fn sessions(config: &Path, options: &Options) -> Result<ExitCode, Fai
         [
             row.id.to_string(),
             row.user.clone(),
-            or_dash(row.virtual_ip),
+            addresses(row),
             or_dash(row.loopback),
             state,
             row.since.to_string(),
         ]
     })
+}
+
+/// Of each IP version.
+fn addresses(row: &SessionRow) -> String {
+    let ipv6 = row.virtual_ipv6.map(|address| address.to_string());
+    match (row.virtual_ip, ipv6) {
+        (Some(ipv4), Some(ipv6)) => format!("{ipv4}, {ipv6}"),
+        (None, Some(ipv6)) => ipv6,
+        (ipv4, None) => or_dash(ipv4),
+    }
 }
 
 pub(super) fn flows(config: &Path, options: &Options) -> Result<ExitCode, Failure> {

@@ -1,18 +1,20 @@
 //! Is what was typed true? From [`File`] to [`Config`], every problem at once.
 
-use super::file::{Datapath, File, Ipv6WithoutLease, OnFailure, Source};
+use super::file::{Datapath, File, OnFailure, Source};
 use super::finding::{self, Finding};
 use super::value::{self, Refused};
 use super::{
     Config, Divert, Exclusion, Isolation, Loopback, Mapping, Pool, ProgramPattern, VirtualIp, file,
 };
+use crate::lease::Family;
 use std::fmt::Debug;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// More addresses than any host has sessions; tables of the pool stay small.
+/// More addresses than any host has sessions; tables of the pool stay small. Of
+/// each IP version.
 const LARGEST_POOL: u128 = 65_536;
 /// A held packet is kept in memory, and its program waits.
 const LONGEST_HOLD: Duration = Duration::from_secs(1);
@@ -109,10 +111,6 @@ impl Check<'_> {
         for (index, text) in texts.iter().enumerate() {
             let finding = match value::range(text) {
                 Err(refused) => Some(wrong(KEY, refused)),
-                Ok(range) if range.start().is_ipv6() => {
-                    let help = "leave IPv6 ranges out: sessions keep the host's IPv6 address";
-                    Some(not_in_this_version(KEY, text, help))
-                }
                 Ok(range) => {
                     let other = ranges.iter().find(|other| value::overlap(other, &range));
                     let finding = other.map(|other| {
@@ -126,10 +124,14 @@ impl Check<'_> {
             };
             self.findings.extend(finding.map(|finding| finding.item(index)));
         }
-        let total = ranges.iter().map(value::length).fold(0, u128::saturating_add);
-        if total > LARGEST_POOL {
-            let help = "an address for each session that is logged on at once is enough";
-            self.error(KEY, format!("a pool of {total}; {LARGEST_POOL} is the most"), help);
+        for family in Family::ALL {
+            let ranges = ranges.iter().filter(|range| Family::of(*range.start()) == family);
+            let total = ranges.map(value::length).fold(0, u128::saturating_add);
+            if total > LARGEST_POOL {
+                let message =
+                    format!("a pool of {total} {family} addresses; {LARGEST_POOL} is the most");
+                self.error(KEY, message, too_large(family));
+            }
         }
         ranges
     }
@@ -146,16 +148,13 @@ impl Check<'_> {
             let message = "every program is excepted, so none is virtualised";
             self.warning("virtual-ip.except", message, "take \"*\" out, or write enabled = false");
         }
-        if section.ipv6_without_lease == Ipv6WithoutLease::Block {
-            let key = "virtual-ip.ipv6-without-lease";
-            self.not_in_this_version(key, &"block", "write \"leave\"");
-        }
         VirtualIp {
             enabled: section.enabled,
             programs,
             except,
             children: section.children,
             when_exhausted: section.when_exhausted,
+            ipv6_without_lease: section.ipv6_without_lease,
         }
     }
 
@@ -247,6 +246,18 @@ impl Check<'_> {
 
     fn warning(&mut self, key: &str, message: impl Into<String>, help: &str) {
         self.findings.push(Finding::warning(key, message, help));
+    }
+}
+
+/// What to write instead of a pool that is too large. Whoever writes an IPv6 range
+/// has a subnet of 2^64 in mind.
+fn too_large(family: Family) -> &'static str {
+    match family {
+        Family::Ipv4 => "an address for each session that is logged on at once is enough",
+        Family::Ipv6 => {
+            "an address for each session that is logged on at once is enough: take a part of \
+             the subnet, such as \"fd77::100-fd77::1ff\" or a /112"
+        }
     }
 }
 

@@ -64,13 +64,14 @@ pub struct Pool {
     pub source: Source,
     /// Ranges of addresses, each written first-last or as a prefix such as
     /// 10.77.0.128/25. Reserve them outside DHCP, and without the network and
-    /// broadcast address of the subnet. IPv6 is not in this version.
+    /// broadcast address of the subnet. Sessions get one address of each IP
+    /// version that is here; of each at most 65536 can be given.
     #[schemars(length(min = 1))]
     pub ranges: Vec<String>,
     /// The network card that answers for the ranges, by name; auto: the one
     /// whose subnet holds them.
     pub adapter: String,
-    /// How many addresses one user may hold at once.
+    /// How many addresses of each IP version one user may hold at once.
     #[schemars(range(min = 1))]
     pub per_user: i64,
     /// A user gets the same address again where it is free.
@@ -140,7 +141,7 @@ impl Default for VirtualIp {
 pub enum Ipv6WithoutLease {
     /// It leaves from the host's address.
     Leave,
-    /// It is dropped. Not in this version.
+    /// It is dropped.
     Block,
 }
 

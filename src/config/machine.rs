@@ -147,6 +147,8 @@ mod tests {
     fn a_range_within_the_subnet_of_a_card_fits() {
         assert_eq!(messages(r#"ranges = ["10.77.0.2-10.77.0.254"]"#), [""; 0]);
         assert_eq!(messages("ranges = [\"10.78.255.128/26\"]\nadapter = \"eth1\""), [""; 0]);
+        assert_eq!(messages(r#"ranges = ["fd77::100-fd77::1ff"]"#), [""; 0]);
+        assert_eq!(messages(r#"ranges = ["10.77.0.128/26", "fd77::8000/113"]"#), [""; 0]);
     }
 
     #[test]
@@ -171,6 +173,18 @@ mod tests {
             (
                 r#"ranges = ["10.77.0.1-10.77.0.9"]"#,
                 "10.77.0.1-10.77.0.9 holds 10.77.0.1, the address of eth0",
+            ),
+            (
+                r#"ranges = ["fd77::1-fd77::ff"]"#,
+                "fd77::1-fd77::ff holds fd77::1, the address of eth0",
+            ),
+            (
+                r#"ranges = ["fd77::-fd77::0"]"#,
+                "fd77::-fd77:: holds fd77::, the routers' anycast address of fd77::/64",
+            ),
+            (
+                r#"ranges = ["10.77.0.8/29", "fd78::8/125"]"#,
+                "fd78::8-fd78::f is in no subnet of a network card",
             ),
             (
                 r#"ranges = ["10.77.0.8/29", "10.78.0.8/29"]"#,

@@ -13,9 +13,12 @@ mod programs;
 mod tree;
 mod value;
 
+pub use file::Ipv6WithoutLease;
 pub use finding::{Finding, Severity};
 pub use value::Refused;
+pub(crate) use value::length;
 
+use crate::lease::Family;
 use crate::packet::Protocol;
 use machine::AdapterView;
 use schemars::JsonSchema;
@@ -168,6 +171,13 @@ pub struct Pool {
     pub quarantine: Duration,
 }
 
+impl Pool {
+    /// Does it have addresses of that family?
+    pub fn has(&self, family: Family) -> bool {
+        self.ranges.iter().any(|range| Family::of(*range.start()) == family)
+    }
+}
+
 /// Who is virtualised, and what happens where it cannot be.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VirtualIp {
@@ -181,6 +191,8 @@ pub struct VirtualIp {
     pub children: bool,
     /// A session without a lease.
     pub when_exhausted: WhenExhausted,
+    /// A session without an IPv6 address.
+    pub ipv6_without_lease: Ipv6WithoutLease,
 }
 
 /// A loopback address of its own for each session.

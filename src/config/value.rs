@@ -88,7 +88,7 @@ fn address(text: &str) -> Result<IpAddr, Refused> {
 }
 
 /// What no network card can have as its own unicast address, and why.
-const UNUSABLE: [(IpNet, &str); 10] = [
+const UNUSABLE: [(IpNet, &str); 11] = [
     (v4([0, 0, 0, 0], 8), "means \"this network\" (RFC 1122)"),
     (v4([127, 0, 0, 0], 8), "is loopback"),
     (v4([169, 254, 0, 0], 16), "is link-local"),
@@ -98,6 +98,10 @@ const UNUSABLE: [(IpNet, &str); 10] = [
     (v6([0, 0, 0, 0, 0, 0, 0, 1], 128), "is loopback"),
     (v6([0, 0, 0, 0, 0, 0xffff, 0, 0], 96), "is IPv4 written as IPv6"),
     (v6([0xfe80, 0, 0, 0, 0, 0, 0, 0], 10), "is link-local"),
+    (
+        v6([0xfd73, 0x6970, 0, 0, 0, 0, 0, 0], 64),
+        "sessions without an IPv6 address have within the host",
+    ),
     (v6([0xff00, 0, 0, 0, 0, 0, 0, 0], 8), "is multicast"),
 ];
 
@@ -123,7 +127,7 @@ pub(super) fn overlap(a: &RangeInclusive<IpAddr>, b: &RangeInclusive<IpAddr>) ->
 }
 
 /// How many addresses a range has.
-pub(super) fn length(range: &RangeInclusive<IpAddr>) -> u128 {
+pub(crate) fn length(range: &RangeInclusive<IpAddr>) -> u128 {
     let number = |address: &IpAddr| match address {
         IpAddr::V4(address) => u128::from(address.to_bits()),
         IpAddr::V6(address) => address.to_bits(),

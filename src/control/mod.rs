@@ -214,7 +214,7 @@ pub struct Status {
     pub notices: Vec<String>,
 }
 
-/// The addresses of the pool.
+/// The addresses of the pool, of the IP version that has the fewest left.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaseCounts {
     /// Held by sessions.

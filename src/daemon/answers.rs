@@ -1,7 +1,8 @@
 //! What does the daemon answer when it is asked?
 
 use super::RunError;
-use super::keeper::{Held, Keeper, in_full, now};
+use super::admission::Held;
+use super::keeper::{Keeper, in_full, now};
 use crate::companion::Unhooked;
 use crate::control::access::Peer;
 use crate::control::{
@@ -48,11 +49,11 @@ fn session_row(held: &Held) -> SessionRow {
     SessionRow {
         id: session.id,
         user: session.user.name.clone(),
-        virtual_ip: held.address,
-        virtual_ipv6: None,
+        virtual_ip: held.ipv4,
+        virtual_ipv6: held.ipv6,
         loopback: held.loopback,
         since: whole_seconds(session.since),
-        state: if held.address.is_some() { SessionState::Leased } else { SessionState::Exhausted },
+        state: if held.is_exhausted() { SessionState::Exhausted } else { SessionState::Leased },
     }
 }
 
@@ -112,11 +113,16 @@ fn socket_row(keeper: &Keeper, socket: Socket, unhooked: &[Unhooked]) -> SocketR
 /// Why a socket is bound where it is.
 fn why_bound(keeper: &Keeper, socket: &Socket) -> Reason {
     let held = keeper.sessions.get(&socket.session);
-    let address = held.and_then(|held| held.address).map(IpAddr::V4);
+    let bound = socket.bound.address;
+    // A socket of IPv6 that takes IPv4 as well needs one of either.
+    let lacks = held.is_some_and(|held| match bound {
+        IpAddr::V4(_) => held.ipv4.is_none(),
+        IpAddr::V6(_) => held.ipv6.is_none() && held.ipv4.is_none(),
+    });
     if socket.asked != socket.bound {
         return Reason::Wildcard;
     }
-    if address == Some(socket.bound.address) {
+    if held.is_some_and(|held| held.leased().any(|address| address == bound)) {
         return Reason::Bound;
     }
     let owner = Owner {
@@ -134,7 +140,7 @@ fn why_bound(keeper: &Keeper, socket: &Socket) -> Reason {
     let (protocol, port) = (socket.protocol, socket.bound.port);
     if exclusions.iter().any(|e| e.program.is_none() && (e.protocol, e.port) == (protocol, port)) {
         Reason::Excluded
-    } else if address.is_none() {
+    } else if lacks {
         Reason::Exhausted
     } else if socket.bound.address.is_unspecified() {
         Reason::Wildcard
@@ -185,7 +191,7 @@ fn lease_counts(keeper: &Keeper) -> LeaseCounts {
 pub(super) fn metrics(keeper: &Keeper) -> Result<metrics::Numbers, RunError> {
     let numbers = keeper.line.numbers()?;
     let leases = lease_counts(keeper);
-    let exhausted = keeper.sessions.values().filter(|held| held.address.is_none()).count();
+    let exhausted = keeper.sessions.values().filter(|held| held.is_exhausted()).count();
     Ok(metrics::Numbers {
         reasons: keeper.reasons(&numbers),
         diverted: numbers.counts.diverted,

@@ -6,23 +6,24 @@
 //! told that the session is open; it is taken back the other way round.
 
 use super::RunError;
+use super::admission::Held;
 use super::line::{self, Line, Numbers};
 use super::neighbours::{self, Neighbours};
-use crate::address::{self, Adapter, Addresses, PutOnError, RouteNews, arp};
-use crate::companion::{self, Companion, HostAddress, SessionEntry};
+use crate::address::{self, Adapter, Addresses, RouteNews};
+use crate::companion::{self, Companion, HostAddress};
 use crate::config::{Config, Severity};
 use crate::control::access::Peer;
 use crate::control::{OpenedSession, Start, Started};
 use crate::divert::Switch;
 use crate::lease::{Leases, Refused, store::Store};
 use crate::observe::event::Event as Record;
-use crate::owner::{self, AtPool, Watch};
+use crate::owner::{AtPool, Watch};
 use crate::policy::Policy;
-use crate::session::{Event, Session, SessionId, Sessions, UserId};
+use crate::session::{Event, SessionId, Sessions, UserId};
 use crate::verdict::{Reason, Reasons};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -54,24 +55,6 @@ pub(super) struct Keeper {
     pub(super) since: Timestamp,
     /// When rules and routes were last looked after; `None`: they have to be.
     pub(super) mended: Option<Instant>,
-}
-
-/// A session that is logged on, and what it holds.
-#[derive(Debug)]
-pub(super) struct Held {
-    pub(super) session: Session,
-    pub(super) address: Option<Ipv4Addr>,
-    private_ipv6: Option<Ipv6Addr>,
-    /// Its loopback address, whether or not anything uses it.
-    pub(super) loopback: Option<Ipv4Addr>,
-}
-
-impl Held {
-    /// What is on the host for it.
-    pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> + use<> {
-        let private = self.private_ipv6.map(IpAddr::V6);
-        self.address.map(IpAddr::V4).into_iter().chain(private)
-    }
 }
 
 impl Keeper {
@@ -132,7 +115,7 @@ impl Keeper {
     ) -> Result<OpenedSession, String> {
         let (session, scope) = self.logins.open(id, user).map_err(|e| in_full(&e))?;
         self.admit(session).map_err(|e| in_full(&e))?;
-        let virtual_ip = self.sessions.get(&id).and_then(|held| held.address).map(IpAddr::V4);
+        let virtual_ip = self.sessions.get(&id).and_then(|held| held.leased().next());
         Ok(OpenedSession { scope, virtual_ip })
     }
 
@@ -242,12 +225,19 @@ impl Keeper {
 
     fn tell_host_addresses(&mut self) -> Result<(), RunError> {
         self.companion.set_host_addresses(&self.host_addresses)?;
-        for address in self.sessions.values().filter_map(|held| held.address) {
-            self.addresses.put_on(address, self.host_address()?)?;
+        for address in self.held_addresses() {
+            match self.host_address(address) {
+                Ok(host_address) => self.addresses.put_on(address, host_address)?,
+                // The only ones of their kind would be taken as source, by everybody.
+                Err(_) if address.is_ipv6() => {
+                    warn_on("take off a session's address", self.addresses.take_off(address));
+                }
+                Err(error) => return Err(error),
+            }
         }
         self.line.set_host(self.host())?;
         // Sessions that came while there was no address to share.
-        let without = self.sessions.values().filter(|held| held.address.is_none());
+        let without = self.sessions.values().filter(|held| !held.lacks.is_empty());
         for id in without.map(|held| held.session.id).collect::<Vec<_>>() {
             if let Some(held) = self.sessions.remove(&id) {
                 self.admit(held.session)?;
@@ -257,8 +247,7 @@ impl Keeper {
     }
 
     /// Another machine answers for this address: no session gets it.
-    pub(super) fn avoid(&mut self, address: Ipv4Addr) {
-        let address = IpAddr::V4(address);
+    pub(super) fn avoid(&mut self, address: IpAddr) {
         // Given meanwhile, and it was we who answered.
         if self.leases.holder_of(address).is_some() {
             return;
@@ -272,7 +261,7 @@ impl Keeper {
     /// session gets another one.
     fn replace_duplicates(&mut self) -> Result<(), RunError> {
         for address in self.addresses.duplicates()? {
-            let held = self.sessions.values().find(|held| held.address == Some(address));
+            let held = self.sessions.values().find(|held| held.leased().any(|it| it == address));
             let Some(session) = held.map(|held| held.session.clone()) else { continue };
             tracing::warn!(session = %session.id, "another machine has the session's address");
             self.dismiss(session.id)?;
@@ -297,9 +286,12 @@ impl Keeper {
     /// What an administrator should know, as sentences.
     pub(super) fn notices(&self) -> Vec<String> {
         let mut notices = Vec::new();
-        let exhausted = self.sessions.values().filter(|held| held.address.is_none());
-        for held in exhausted {
-            notices.push(format!("session {}: {}", held.session.id, Refused::Exhausted));
+        for held in self.sessions.values().filter(|held| !held.lacks.is_empty()) {
+            let lacks = match held.lacks[..] {
+                [family] if held.leased().next().is_some() => format!(" ({family})"),
+                _ => String::new(),
+            };
+            notices.push(format!("session {}{lacks}: {}", held.session.id, Refused::Exhausted));
         }
         notices.extend(self.switch.notices());
         for (address, why) in self.leases.avoided() {
@@ -312,113 +304,6 @@ impl Keeper {
             notices.push(format!("listed program {} does not exist", path.display()));
         }
         notices
-    }
-
-    fn admit(&mut self, session: Session) -> Result<(), RunError> {
-        let id = session.id;
-        if let Some(held) = self.sessions.get(&id) {
-            if held.session.scope == session.scope {
-                return Ok(());
-            }
-            // The number was used again before its end was seen.
-            self.dismiss(id)?;
-        }
-        let address = self.lease(&session);
-        let private = address::private_ipv6(id);
-        let private_ipv6 = match self.addresses.put_on_private_ipv6(private) {
-            Ok(there) => there.then_some(private),
-            Err(error) => {
-                tracing::warn!(session = %id, "no private IPv6 address: {}", in_full(&error));
-                None
-            }
-        };
-        let loopback = id.loopback(self.config.loopback.mapping);
-        let used = loopback.filter(|_| self.config.loopback.enabled);
-        let entry = SessionEntry { id, ipv4: address, ipv6: None, private_ipv6, loopback: used };
-        let held = Held { session, address, private_ipv6, loopback };
-        if let Err(error) = self.companion.admit(&held.session, &entry) {
-            self.take_from_host(&held);
-            self.leases.give_back(now(), id);
-            return Err(error.into());
-        }
-        self.watch.admit(&held.session);
-        self.sessions.insert(id, held);
-        self.line.set_host(self.host())?;
-        self.save();
-        Ok(())
-    }
-
-    /// A lease that is on the host; `None`: the pool has none for this session.
-    fn lease(&mut self, session: &Session) -> Option<Ipv4Addr> {
-        let id = session.id;
-        loop {
-            let address = match self.leases.grant(now(), id, &session.user.name) {
-                Ok(lease) => lease.address,
-                Err(Refused::Exhausted) => {
-                    tracing::warn!(session = %id, "{}", Refused::Exhausted);
-                    Record::NoAddress { session: id, user: &session.user.name }.record();
-                    return None;
-                }
-                Err(refused @ Refused::PerUser { .. }) => {
-                    tracing::warn!(session = %id, "{} {refused}", Refused::Exhausted);
-                    Record::NoAddress { session: id, user: &session.user.name }.record();
-                    return None;
-                }
-            };
-            match self.put_on(address) {
-                Ok(address) => {
-                    tracing::info!(session = %id, "session has its address");
-                    tracing::debug!(session = %id, user = session.user.name, %address);
-                    return Some(address);
-                }
-                Err(RunError::PutOn(taken @ PutOnError::Taken(_))) => {
-                    // Each turn takes one address out of the pool: it ends.
-                    tracing::warn!(session = %id, "{taken}");
-                    self.leases.give_back(now(), id);
-                    self.leases.avoid(address, "this machine uses it itself");
-                    Record::AddressOfThisHost { address }.record();
-                }
-                Err(error) => {
-                    tracing::warn!(session = %id, "no address for now: {}", in_full(&error));
-                    self.leases.give_back(now(), id);
-                    return None;
-                }
-            }
-        }
-    }
-
-    fn put_on(&mut self, address: IpAddr) -> Result<Ipv4Addr, RunError> {
-        let IpAddr::V4(address) = address else { return Err(RunError::NotIpv4) };
-        self.addresses.put_on(address, self.host_address()?)?;
-        self.announce(address);
-        Ok(address)
-    }
-
-    fn dismiss(&mut self, id: SessionId) -> Result<(), RunError> {
-        let Some(held) = self.sessions.remove(&id) else { return Ok(()) };
-        // The line first: from here on no packet leaves with its address.
-        self.line.set_host(self.host())?;
-        self.take_from_host(&held);
-        self.leases.give_back(now(), id);
-        tracing::info!(session = %id, "session ended");
-        self.save();
-        // An address that a reload had taken out of the pool leaves it now.
-        let left = held.address.is_some_and(|address| !self.is_configured(address.into()));
-        if left { self.apply() } else { Ok(()) }
-    }
-
-    /// Hook, sockets and addresses of a session that is over.
-    fn take_from_host(&mut self, held: &Held) {
-        self.watch.dismiss(&held.session);
-        let forgotten = self.companion.dismiss(&held.session);
-        warn_on("take a session from the hook", forgotten);
-        if let Some(address) = held.address {
-            let ended = owner::end_bound_to(address.into());
-            warn_on("end a session's sockets", ended);
-        }
-        for address in held.addresses() {
-            warn_on("take off a session's address", self.addresses.take_off(address));
-        }
     }
 
     /// Sessions that ended while no daemon was there.
@@ -443,23 +328,7 @@ impl Keeper {
         Ok(())
     }
 
-    /// Tells the neighbours of every lease again: they may have forgotten, or
-    /// slept.
-    pub(super) fn announce_all(&self) {
-        for address in self.sessions.values().filter_map(|held| held.address) {
-            self.announce(address);
-        }
-    }
-
-    /// Tells the neighbours who has the address now. It is a courtesy: they find
-    /// out by themselves when their entry is old.
-    fn announce(&self, address: Ipv4Addr) {
-        if let Err(error) = arp::announce(&self.adapter, address) {
-            tracing::debug!(%error, "a lease was not announced");
-        }
-    }
-
-    fn save(&self) {
+    pub(super) fn save(&self) {
         // The leases in memory go on being right; the next change tries again.
         warn_on("save the leases", self.store.save(&self.leases.saved()));
     }

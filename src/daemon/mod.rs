@@ -17,6 +17,7 @@
 //! as it is, on purpose: bound sockets go on, translated flows wait, and the
 //! next start takes it over.
 
+mod admission;
 mod answers;
 mod keeper;
 mod line;
@@ -32,8 +33,8 @@ use crate::control::access::Peer;
 use crate::control::{Request, Response, Server};
 use crate::divert::{self, DivertError, Diverter, SelectError, Switch};
 use crate::guard;
-use crate::lease::Leases;
 use crate::lease::store::{Store, StoreError};
+use crate::lease::{Family, Leases};
 use crate::observe::event::Event as Record;
 use crate::observe::log::LogError;
 use crate::observe::metrics;
@@ -49,7 +50,7 @@ use neighbours::Neighbours;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::io;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{IpAddr, TcpListener};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -64,10 +65,8 @@ const LOOK_UP: Duration = Duration::from_millis(250);
 pub enum RunError {
     #[error("sessionip must run as root (it diverts packets and loads eBPF): use sudo or systemd")]
     NotRoot,
-    #[error("the network card {adapter} has no IPv4 address any more: sessions need one to share")]
-    NoHostAddress { adapter: String },
-    #[error("it is no IPv4 address, and sessions get IPv4 addresses only in this version")]
-    NotIpv4,
+    #[error("the network card {adapter} has no {family} address: sessions need one to share")]
+    NoHostAddress { adapter: String, family: Family },
     #[error("nobody tells of sockets any more: {0}")]
     NobodyTells(io::Error),
     #[error("cannot listen on {place}: {source}")]
@@ -122,7 +121,7 @@ enum Event {
     NobodyTells(io::Error),
     Measured(Sender<metrics::Numbers>),
     Ordered(Order),
-    AnsweredElsewhere(Ipv4Addr),
+    AnsweredElsewhere(IpAddr),
 }
 
 /// Runs until SIGTERM or SIGINT; SIGHUP reloads.

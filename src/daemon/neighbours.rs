@@ -4,15 +4,16 @@
 //! so nobody waits for it at a logon.
 
 use super::Event;
-use crate::address::{Adapter, arp};
+use super::keeper::in_full;
+use crate::address::{Adapter, arp, nd};
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// How many of the next addresses are known to be free.
+/// How many of the next addresses of each IP version are known to be free.
 pub(super) const AHEAD: usize = 16;
 /// How long an answer is believed.
 const BELIEVED: Duration = Duration::from_secs(5 * 60);
@@ -20,14 +21,14 @@ const BELIEVED: Duration = Duration::from_secs(5 * 60);
 /// The asking side.
 #[derive(Debug)]
 pub(super) struct Neighbours {
-    questions: Sender<Ipv4Addr>,
-    asked: HashMap<Ipv4Addr, Instant>,
+    questions: Sender<IpAddr>,
+    asked: HashMap<IpAddr, Instant>,
 }
 
 impl Neighbours {
     /// Where questions are put, and where [`answer`] takes them.
-    pub(super) fn new() -> (Self, Receiver<Ipv4Addr>) {
-        let (questions, taken) = bounded(AHEAD);
+    pub(super) fn new() -> (Self, Receiver<IpAddr>) {
+        let (questions, taken) = bounded(2 * AHEAD);
         (Self { questions, asked: HashMap::new() }, taken)
     }
 
@@ -35,7 +36,6 @@ impl Neighbours {
     pub(super) fn ask(&mut self, now: Instant, addresses: impl IntoIterator<Item = IpAddr>) {
         self.asked.retain(|_, at| now.duration_since(*at) < BELIEVED);
         for address in addresses {
-            let IpAddr::V4(address) = address else { continue };
             // A full channel: the thread is behind, and there is a next time.
             if !self.asked.contains_key(&address) && self.questions.try_send(address).is_ok() {
                 self.asked.insert(address, now);
@@ -47,7 +47,7 @@ impl Neighbours {
 /// The answering thread.
 pub(super) fn answer(
     adapter: Adapter,
-    questions: Receiver<Ipv4Addr>,
+    questions: Receiver<IpAddr>,
     events: Sender<Event>,
     stop: Receiver<()>,
 ) -> io::Result<JoinHandle<()>> {
@@ -58,14 +58,21 @@ pub(super) fn answer(
                 recv(stop) -> _ => return,
             };
             let Ok(address) = address else { return };
-            match arp::probe(&adapter, address, arp::LONGEST_PROBE) {
+            let answered = match address {
+                IpAddr::V4(address) => arp::probe(&adapter, address, arp::LONGEST_PROBE)
+                    .map_err(|error| in_full(&error)),
+                IpAddr::V6(address) => {
+                    nd::probe(&adapter, address, nd::LONGEST_PROBE).map_err(|error| in_full(&error))
+                }
+            };
+            match answered {
                 Ok(false) => {}
                 Ok(true) => {
                     if events.send(Event::AnsweredElsewhere(address)).is_err() {
                         return;
                     }
                 }
-                Err(error) => tracing::debug!(%error, "the neighbours were not asked"),
+                Err(error) => tracing::debug!(error, "the neighbours were not asked"),
             }
         }
     })

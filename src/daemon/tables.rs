@@ -1,14 +1,16 @@
 //! What do hook, rules and packet line need to know, and is it still so?
 
 use super::RunError;
-use super::keeper::{Held, Keeper};
+use super::admission::Held;
+use super::keeper::Keeper;
 use crate::address;
 use crate::companion::{HostAddress, PolicyView};
 use crate::config::Scope;
 use crate::divert::Selection;
 use crate::engine::{self, Host};
+use crate::lease::Family;
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -38,10 +40,12 @@ impl Keeper {
         }
         let on_host: BTreeSet<IpAddr> = self.addresses.stale()?.into_iter().collect();
         for address in self.held_addresses() {
-            if !on_host.contains(&IpAddr::V4(address)) {
-                tracing::warn!("a session's address was gone, and is put on again");
-                self.addresses.put_on(address, self.host_address()?)?;
+            let host_address = self.host_address(address);
+            if on_host.contains(&address) || address.is_ipv6() && host_address.is_err() {
+                continue;
             }
+            tracing::warn!("a session's address was gone, and is put on again");
+            self.addresses.put_on(address, host_address?)?;
         }
         self.mended = Some(now);
         Ok(())
@@ -108,9 +112,11 @@ impl Keeper {
     pub(super) fn read_host_addresses(&mut self) -> Result<bool, RunError> {
         let local = self.addresses.local_addresses()?.into_iter();
         let local = local.filter(|local| !local.address.is_loopback());
+        // What every link has is no session's to take.
+        let local = local.filter(|local| !is_link_local(local.address));
         let read: Vec<HostAddress> = local
             .map(|local| HostAddress {
-                address: local.address.into(),
+                address: local.address,
                 pool_nic: local.interface == self.adapter.index,
             })
             .collect();
@@ -119,25 +125,22 @@ impl Keeper {
         Ok(changed)
     }
 
-    /// The host address (P) that sessions share.
-    pub(super) fn host_address(&self) -> Result<Ipv4Addr, RunError> {
+    /// The host address (P) in whose place a virtual address stands.
+    pub(super) fn host_address(&self, virtual_address: IpAddr) -> Result<IpAddr, RunError> {
+        let family = Family::of(virtual_address);
         let on_nic = self.host_addresses.iter().filter(|host| host.pool_nic);
-        let mut addresses = on_nic.filter_map(|host| match host.address {
-            IpAddr::V4(address) => Some(address),
-            IpAddr::V6(_) => None,
-        });
-        let none = || RunError::NoHostAddress { adapter: self.adapter.name.clone() };
+        let mut addresses =
+            on_nic.map(|host| host.address).filter(|host| Family::of(*host) == family);
+        let none = || RunError::NoHostAddress { adapter: self.adapter.name.clone(), family };
         addresses.next().ok_or_else(none)
     }
 
     /// The addresses as the packet line needs them.
     pub(super) fn host(&self) -> Arc<Host> {
-        let addresses = |held: &Held| engine::Addresses { ipv4: held.address, ipv6: None };
+        let addresses = |held: &Held| engine::Addresses { ipv4: held.ipv4, ipv6: held.ipv6 };
         let held = self.sessions.values();
-        let holders = held.clone().filter_map(|held| {
-            let address = IpAddr::V4(held.address?);
-            Some((address, held.session.id))
-        });
+        let holders =
+            held.clone().flat_map(|held| held.leased().map(|address| (address, held.session.id)));
         let on_nic = self.host_addresses.iter().filter(|host| host.pool_nic);
         Arc::new(Host {
             interface: self.adapter.index,
@@ -158,14 +161,14 @@ impl Keeper {
     /// The configured ranges, and leases from before a reload that lie outside.
     fn pool(&self) -> Vec<(IpAddr, IpAddr)> {
         let ranges = self.config.pool.ranges.iter().map(|range| (*range.start(), *range.end()));
-        let held = self.held_addresses().map(IpAddr::V4);
+        let held = self.held_addresses().into_iter();
         let outside = held.filter(|address| !self.is_configured(*address));
         ranges.chain(outside.map(|address| (address, address))).collect()
     }
 
-    fn held_addresses(&self) -> impl Iterator<Item = Ipv4Addr> + use<> {
-        let held: Vec<_> = self.sessions.values().filter_map(|held| held.address).collect();
-        held.into_iter()
+    /// All virtual addresses that sessions hold.
+    pub(super) fn held_addresses(&self) -> Vec<IpAddr> {
+        self.sessions.values().flat_map(Held::leased).collect()
     }
 
     pub(super) fn selection(&self) -> Selection {
@@ -185,4 +188,9 @@ impl Keeper {
             },
         }
     }
+}
+
+/// IPv4's are rare, and then all that a machine has.
+fn is_link_local(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(six) if six.is_unicast_link_local())
 }

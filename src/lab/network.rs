@@ -5,8 +5,9 @@ use super::process::{self, Running};
 use nix::sched::{CloneFlags, setns};
 use std::fs::{self, File};
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
@@ -18,6 +19,10 @@ pub const FAR: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 /// The far side, as programs outside any session talk to it. A second address
 /// tells the two apart on the wire without looking at ports.
 pub const FAR_FOR_OTHERS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 3);
+/// The two ends of the link by IPv6, where the kernel has it.
+pub const HOST_IPV6: Ipv6Addr = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 1);
+/// See [`HOST_IPV6`].
+pub const FAR_IPV6: Ipv6Addr = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 2);
 /// The first address of the pool.
 pub const FIRST_OF_POOL: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 101);
 
@@ -58,6 +63,11 @@ impl Network {
             (&client, FAR_LINK, [FAR, FAR_FOR_OTHERS].as_slice()),
         ] {
             namespace.skip_duplicate_detection(link)?;
+            if namespace.has_ipv6()? {
+                let address = if link == HOST_LINK { HOST_IPV6 } else { FAR_IPV6 };
+                let net = format!("{address}/64");
+                namespace.ip(&["address", "add", &net, "dev", link, "nodad"])?;
+            }
             for address in addresses {
                 namespace.ip(&["address", "add", &format!("{address}/24"), "dev", link])?;
             }
@@ -155,6 +165,10 @@ impl Namespace {
         // Waited for outside: the thread inside has its signals unblocked.
         let name = command.get_program().to_string_lossy().into_owned();
         self.start(name, command)?.finish(Duration::from_secs(60))
+    }
+
+    fn has_ipv6(&self) -> Result<bool, LabError> {
+        self.within(|| Path::new("/proc/sys/net/ipv6").exists())
     }
 
     /// Nobody else is on the link, and a link-local address that is tentative at

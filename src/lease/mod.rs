@@ -1,20 +1,49 @@
 //! Which address for which session?
 //!
 //! Pure: time is an argument, and nothing here touches the machine. Every session
-//! holds at most one lease. A grant costs the logarithm of what is held and
-//! remembered, not of the pool's size.
+//! holds at most one lease of each IP version. A grant costs the logarithm of what
+//! is held and remembered, not of the pool's size.
 
 mod history;
 pub mod store;
 
-use crate::config::Pool;
+use crate::config::{Pool, length};
 use crate::session::SessionId;
 use history::History;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
+
+/// A version of IP. A pool may have addresses of either or of both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Family {
+    /// RFC 791.
+    Ipv4,
+    /// RFC 8200.
+    Ipv6,
+}
+
+impl Family {
+    /// Both, the one that a pool rather has first.
+    pub const ALL: [Self; 2] = [Self::Ipv4, Self::Ipv6];
+
+    /// That of an address.
+    pub const fn of(address: IpAddr) -> Self {
+        if address.is_ipv4() { Self::Ipv4 } else { Self::Ipv6 }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ipv4 => "IPv4",
+            Self::Ipv6 => "IPv6",
+        })
+    }
+}
 
 /// One session's hold on one address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,14 +117,21 @@ pub struct Leases {
     reserved: BTreeSet<IpAddr>,
     /// Addresses that somebody else answers for, and what is known of it.
     avoided: BTreeMap<IpAddr, String>,
-    leases: BTreeMap<SessionId, Lease>,
+    leases: BTreeMap<(SessionId, Family), Lease>,
     holders: BTreeMap<IpAddr, SessionId>,
-    /// How many leases each user holds; no entry for none.
-    held_by: BTreeMap<String, usize>,
+    /// How many leases of a family each user holds; no entry for none.
+    held_by: BTreeMap<(String, Family), usize>,
     history: History,
     /// Before this place of the pool nothing was never given: a hint, so that a
-    /// grant need not walk over what is held.
-    fresh_from: (usize, Option<IpAddr>),
+    /// grant need not walk over what is held. For each family its own.
+    fresh_from: BTreeMap<Family, (usize, IpAddr)>,
+}
+
+impl Lease {
+    /// A session has at most one with the same.
+    fn key(&self) -> (SessionId, Family) {
+        (self.session, Family::of(self.address))
+    }
 }
 
 impl Leases {
@@ -110,7 +146,7 @@ impl Leases {
             holders: BTreeMap::new(),
             held_by: BTreeMap::new(),
             history: History::default(),
-            fresh_from: (0, None),
+            fresh_from: BTreeMap::new(),
         }
     }
 
@@ -126,7 +162,7 @@ impl Leases {
     ) -> Self {
         let mut restored = Self::new(pool, reserved);
         for lease in saved.leases {
-            let is_new = !restored.leases.contains_key(&lease.session);
+            let is_new = !restored.leases.contains_key(&lease.key());
             if is_new && !restored.holders.contains_key(&lease.address) {
                 restored.hold(Lease { since: lease.since.min(now), ..lease });
             }
@@ -142,7 +178,7 @@ impl Leases {
     }
 
     /// The address of a session: the one it holds, also from before a restart, or
-    /// a new lease. A new one is, in this order, the one that the user gave back
+    /// a new lease; of one family. A new one is, in this order, the one that the user gave back
     /// last (`pool.sticky`; he need not let it rest), the next that was never
     /// given, the one that was given back longest ago.
     ///
@@ -153,31 +189,44 @@ impl Leases {
         now: Timestamp,
         session: SessionId,
         user: &str,
+        family: Family,
     ) -> Result<Lease, Refused> {
-        match self.leases.get(&session) {
+        match self.leases.get(&(session, family)) {
             Some(lease) if lease.user == user => return Ok(lease.clone()),
             // Its number was another user's session's before the machine restarted.
             Some(_) => drop(self.give_back(now, session)),
             None => {}
         }
         let limit = self.pool.per_user;
-        if self.held_by.get(user).is_some_and(|held| *held >= limit) {
+        if self.held_by.get(&(user.to_owned(), family)).is_some_and(|held| *held >= limit) {
             return Err(Refused::PerUser { limit });
         }
-        let address = self.choose(now, user).ok_or(Refused::Exhausted)?;
+        let address = self.choose(now, user, family).ok_or(Refused::Exhausted)?;
         let lease = Lease { session, user: user.to_owned(), address, since: now };
         self.hold(lease.clone());
         Ok(lease)
     }
 
-    /// A session has ended: its address rests.
-    pub fn give_back(&mut self, now: Timestamp, session: SessionId) -> Option<Lease> {
-        let lease = self.leases.remove(&session)?;
+    /// A session has ended: its addresses rest.
+    pub fn give_back(&mut self, now: Timestamp, session: SessionId) -> Vec<Lease> {
+        let families = Family::ALL.into_iter();
+        families.filter_map(|family| self.give_back_one(now, session, family)).collect()
+    }
+
+    /// A session has no use for its address of that family: it rests.
+    pub fn give_back_one(
+        &mut self,
+        now: Timestamp,
+        session: SessionId,
+        family: Family,
+    ) -> Option<Lease> {
+        let lease = self.leases.remove(&(session, family))?;
         self.holders.remove(&lease.address);
-        if let Some(held) = self.held_by.get_mut(&lease.user) {
+        let holder = (lease.user.clone(), family);
+        if let Some(held) = self.held_by.get_mut(&holder) {
             *held -= 1;
             if *held == 0 {
-                self.held_by.remove(&lease.user);
+                self.held_by.remove(&holder);
             }
         }
         if self.in_pool(lease.address) {
@@ -190,9 +239,9 @@ impl Leases {
     /// Gives back the leases of all sessions that are not logged on: after a
     /// restart, once the sessions that live are known.
     pub fn give_back_all_but(&mut self, now: Timestamp, live: &BTreeSet<SessionId>) -> Vec<Lease> {
-        let over: Vec<SessionId> =
-            self.leases.keys().filter(|session| !live.contains(session)).copied().collect();
-        over.into_iter().filter_map(|session| self.give_back(now, session)).collect()
+        let held = self.leases.keys().map(|(session, _)| *session);
+        let over: BTreeSet<SessionId> = held.filter(|session| !live.contains(session)).collect();
+        over.into_iter().flat_map(|session| self.give_back(now, session)).collect()
     }
 
     /// Somebody else answers for `address`: it is not given until the pool is set
@@ -201,13 +250,18 @@ impl Leases {
         self.avoided.insert(address, why.into());
     }
 
-    /// Up to `count` of the addresses that are given next, for whoever asks the
-    /// neighbours about them beforehand.
+    /// Up to `count` of the addresses of each family that are given next, for
+    /// whoever asks the neighbours about them beforehand.
     pub fn upcoming(&self, now: Timestamp, count: usize) -> Vec<IpAddr> {
-        let all = self.pool.ranges.iter().flat_map(|range| addresses(range.clone()));
-        let fresh = all.filter(|a| self.is_free(*a) && !self.history.knows(*a));
-        let rested = self.history.until(self.rested_before(now)).filter(|a| self.is_free(*a));
-        fresh.chain(rested).take(count).collect()
+        let of_family = |family| {
+            let ranges = self.pool.ranges.iter().filter(move |range| is_of(range, family));
+            let all = ranges.flat_map(|range| addresses(range.clone()));
+            let fresh = all.filter(|a| self.is_free(*a) && !self.history.knows(*a));
+            let rested = self.history.until(self.rested_before(now));
+            let rested = rested.filter(move |a| Family::of(*a) == family && self.is_free(*a));
+            fresh.chain(rested).take(count)
+        };
+        Family::ALL.into_iter().flat_map(of_family).collect()
     }
 
     /// The addresses that are avoided, and why.
@@ -220,13 +274,13 @@ impl Leases {
         self.pool = pool.clone();
         self.reserved = reserved.into_iter().collect();
         self.avoided.clear();
-        self.fresh_from = (0, None);
+        self.fresh_from.clear();
         self.forget_outside();
     }
 
-    /// What a session holds.
-    pub fn lease_of(&self, session: SessionId) -> Option<&Lease> {
-        self.leases.get(&session)
+    /// What a session holds of a family.
+    pub fn lease_of(&self, session: SessionId, family: Family) -> Option<&Lease> {
+        self.leases.get(&(session, family))
     }
 
     /// The session that holds an address.
@@ -239,19 +293,28 @@ impl Leases {
         self.leases.values()
     }
 
-    /// How the pool is used.
+    /// How the pool is used: of its IP versions the one with the fewest addresses
+    /// left, for that one is the first to be missed.
     pub fn usage(&self, now: Timestamp) -> Usage {
-        let size: u128 = self.pool.ranges.iter().map(size).fold(0, u128::saturating_add);
-        let in_pool = |address: &&IpAddr| self.in_pool(**address);
+        let there = Family::ALL.into_iter().filter(|family| self.pool.has(*family));
+        there.map(|family| self.usage_of(now, family)).min_by_key(|it| it.free).unwrap_or_default()
+    }
+
+    fn usage_of(&self, now: Timestamp, family: Family) -> Usage {
+        let ranges = self.pool.ranges.iter().filter(|range| is_of(range, family));
+        let size: u128 = ranges.map(length).fold(0, u128::saturating_add);
+        let in_pool =
+            |address: &&IpAddr| Family::of(**address) == family && self.in_pool(**address);
         let not_given = self.reserved.iter().chain(self.avoided.keys()).collect::<BTreeSet<_>>();
         let not_given = not_given.into_iter().filter(in_pool);
         let not_given = not_given.filter(|address| !self.holders.contains_key(address)).count();
         let held = self.holders.keys().filter(in_pool).count();
         let resting = self.history.after(self.rested_before(now));
+        let resting = resting.filter(|address| Family::of(*address) == family);
         let resting = resting.filter(|address| self.is_free(*address)).count();
         let gone = (not_given + held + resting) as u128;
         Usage {
-            used: self.leases.len() as u64,
+            used: self.leases.keys().filter(|(_, of)| *of == family).count() as u64,
             free: size.saturating_sub(gone).try_into().unwrap_or(u64::MAX),
             resting: resting as u64,
         }
@@ -267,35 +330,43 @@ impl Leases {
 
     fn hold(&mut self, lease: Lease) {
         self.history.forget(lease.address);
-        *self.held_by.entry(lease.user.clone()).or_default() += 1;
+        *self.held_by.entry((lease.user.clone(), Family::of(lease.address))).or_default() += 1;
         self.holders.insert(lease.address, lease.session);
-        self.leases.insert(lease.session, lease);
+        self.leases.insert(lease.key(), lease);
     }
 
-    fn choose(&mut self, now: Timestamp, user: &str) -> Option<IpAddr> {
-        let own = self.history.of_user(user).find(|address| self.is_free(*address));
+    fn choose(&mut self, now: Timestamp, user: &str, family: Family) -> Option<IpAddr> {
+        let may_be =
+            |leases: &Self, address| Family::of(address) == family && leases.is_free(address);
+        let own = self.history.of_user(user).find(|address| may_be(self, *address));
         if self.pool.sticky && own.is_some() {
             return own;
         }
         let rested = self.rested_before(now);
-        let fresh = self.next_fresh();
-        fresh.or_else(|| self.history.until(rested).find(|a| self.is_free(*a))).or(own)
+        let fresh = self.next_fresh(family);
+        fresh.or_else(|| self.history.until(rested).find(|a| may_be(self, *a))).or(own)
     }
 
     /// The next address, in the pool's order, that was never given, or so long ago
     /// that nobody remembers.
-    fn next_fresh(&mut self) -> Option<IpAddr> {
-        let found = self.fresh_after(self.fresh_from).or_else(|| self.fresh_after((0, None)));
-        if let Some((range, address)) = found {
-            self.fresh_from = (range, Some(address));
-        }
-        found.map(|(_, address)| address)
+    fn next_fresh(&mut self, family: Family) -> Option<IpAddr> {
+        let hint = self.fresh_from.get(&family).copied();
+        let after_hint = hint.and_then(|(range, from)| self.fresh_after(family, range, Some(from)));
+        let found = after_hint.or_else(|| self.fresh_after(family, 0, None))?;
+        self.fresh_from.insert(family, found);
+        Some(found.1)
     }
 
     /// Every step passes an address that is held, remembered, avoided or reserved,
     /// so their number bounds the walk, however large the pool.
-    fn fresh_after(&self, (first, from): (usize, Option<IpAddr>)) -> Option<(usize, IpAddr)> {
-        self.pool.ranges.iter().enumerate().skip(first).find_map(|(index, range)| {
+    fn fresh_after(
+        &self,
+        family: Family,
+        first: usize,
+        from: Option<IpAddr>,
+    ) -> Option<(usize, IpAddr)> {
+        let ranges = self.pool.ranges.iter().enumerate().skip(first);
+        ranges.filter(|(_, range)| is_of(range, family)).find_map(|(index, range)| {
             let from = from.filter(|_| index == first).unwrap_or(*range.start());
             addresses(from..=*range.end())
                 .find(|address| self.is_free(*address) && !self.history.knows(*address))
@@ -334,15 +405,8 @@ fn addresses(range: RangeInclusive<IpAddr>) -> impl Iterator<Item = IpAddr> {
     std::iter::successors(Some(start), next).take_while(move |address| *address <= end)
 }
 
-fn size(range: &RangeInclusive<IpAddr>) -> u128 {
-    let distance = match (range.start(), range.end()) {
-        (IpAddr::V4(first), IpAddr::V4(last)) => {
-            u128::from(last.to_bits()).checked_sub(first.to_bits().into())
-        }
-        (IpAddr::V6(first), IpAddr::V6(last)) => last.to_bits().checked_sub(first.to_bits()),
-        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => None,
-    };
-    distance.map_or(0, |distance| distance.saturating_add(1))
+fn is_of(range: &RangeInclusive<IpAddr>, family: Family) -> bool {
+    Family::of(*range.start()) == family
 }
 
 #[cfg(test)]

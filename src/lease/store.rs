@@ -245,6 +245,23 @@ mod tests {
         assert!(is_private(&store.path()) && is_private(&folder));
     }
 
+    /// As every daemon before IPv6 has written it.
+    #[test]
+    fn a_file_from_before_ipv6_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = r#"{"version": 1,
+            "leases": [{"session": 7, "user": "ana", "address": "10.77.0.101",
+                        "since": "2026-11-21T20:58:00Z"}],
+            "returned": [{"address": "10.77.0.102", "user": "bo", "at": "2026-11-21T20:58:00Z"}]}"#;
+        fs::write(folder.path().join(FILE), text).unwrap();
+        let (store, saved) = Store::open(folder.path(), now()).unwrap();
+        assert_eq!(saved, some());
+        let six = Lease { address: "fd77::101".parse().unwrap(), ..some().leases[0].clone() };
+        let both = Saved { leases: vec![some().leases[0].clone(), six], ..some() };
+        store.save(&both).unwrap();
+        assert_eq!(Store::open(folder.path(), now()).unwrap().1, both);
+    }
+
     #[test]
     fn a_damaged_file_is_put_aside_and_never_overwritten() {
         let folder = tempfile::tempdir().unwrap();

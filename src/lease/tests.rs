@@ -25,7 +25,18 @@ fn at(seconds: i64) -> Timestamp {
 }
 
 fn given(leases: &mut Leases, seconds: i64, session: u32, user: &str) -> Result<u8, Refused> {
-    let lease = leases.grant(at(seconds), SessionId(session), user)?;
+    given_of(Family::Ipv4, leases, seconds, session, user)
+}
+
+fn given_of(
+    family: Family,
+    leases: &mut Leases,
+    seconds: i64,
+    session: u32,
+    user: &str,
+) -> Result<u8, Refused> {
+    let lease = leases.grant(at(seconds), SessionId(session), user, family)?;
+    assert_eq!(Family::of(lease.address), family);
     match lease.address {
         IpAddr::V4(address) => Ok(address.octets()[3]),
         IpAddr::V6(address) => Ok(address.octets()[15]),
@@ -65,6 +76,72 @@ fn what_is_given_next_is_known_before() {
     leases.give_back(at(0), SessionId(1));
     assert_eq!(upcoming(&leases, 1), ["10.77.0.200"], "102 rests");
     assert_eq!(upcoming(&leases, 241), ["10.77.0.200", "10.77.0.102"]);
+}
+
+fn of_both() -> Pool {
+    pool(&[("10.77.0.101", "10.77.0.103"), ("fd77::1", "fd77::2")])
+}
+
+#[test]
+fn a_session_has_an_address_of_each_family_and_each_is_empty_for_itself() {
+    let (four, six) = (Family::Ipv4, Family::Ipv6);
+    let mut leases = Leases::new(&of_both(), []);
+    assert_eq!(given_of(six, &mut leases, 0, 1, "ana"), Ok(1));
+    assert_eq!(given_of(four, &mut leases, 0, 1, "ana"), Ok(101));
+    assert_eq!(given_of(four, &mut leases, 0, 2, "bo"), Ok(102));
+    assert_eq!(given_of(six, &mut leases, 0, 2, "bo"), Ok(2));
+    assert_eq!(given_of(six, &mut leases, 0, 3, "cy"), Err(Refused::Exhausted));
+    assert_eq!(given_of(four, &mut leases, 0, 3, "cy"), Ok(103));
+    assert_eq!(given_of(six, &mut leases, 0, 1, "ana"), Ok(1), "the same again");
+    // The scarcer one is told of.
+    assert_eq!(leases.usage(at(0)), Usage { used: 3, free: 0, resting: 0 });
+    let gone = leases.give_back(at(10), SessionId(2));
+    assert_eq!(gone.len(), 2);
+    assert_eq!(leases.holder_of("fd77::2".parse().unwrap()), None);
+    assert_eq!(given_of(six, &mut leases, 11, 3, "cy"), Err(Refused::Exhausted), "it rests");
+    assert_eq!(given_of(six, &mut leases, 11, 4, "bo"), Ok(2));
+    assert_eq!(given_of(four, &mut leases, 11, 4, "bo"), Ok(102));
+    assert_eq!(leases.give_back_one(at(12), SessionId(4), six).map(|it| it.session.0), Some(4));
+    assert_eq!(given_of(four, &mut leases, 12, 4, "bo"), Ok(102), "the other one stays");
+}
+
+#[test]
+fn a_pool_of_one_family_has_nothing_of_the_other() {
+    let mut leases = Leases::new(&pool(&[("fd77::1", "fd77::9")]), []);
+    assert_eq!(given(&mut leases, 0, 1, "ana"), Err(Refused::Exhausted));
+    assert_eq!(given_of(Family::Ipv6, &mut leases, 0, 1, "ana"), Ok(1));
+    assert_eq!(leases.usage(at(0)), Usage { used: 1, free: 8, resting: 0 });
+}
+
+#[test]
+fn each_family_has_its_own_next_ones_and_its_own_share() {
+    let mut leases = Leases::new(&Pool { per_user: 1, ..of_both() }, []);
+    let upcoming = |leases: &Leases| -> Vec<String> {
+        leases.upcoming(at(0), 2).iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(upcoming(&leases), ["10.77.0.101", "10.77.0.102", "fd77::1", "fd77::2"]);
+    for family in Family::ALL {
+        given_of(family, &mut leases, 0, 1, "ana").unwrap();
+        let refused = given_of(family, &mut leases, 0, 2, "ana");
+        assert_eq!(refused, Err(Refused::PerUser { limit: 1 }));
+    }
+    assert_eq!(upcoming(&leases), ["10.77.0.102", "10.77.0.103", "fd77::2"]);
+}
+
+#[test]
+fn leases_of_both_families_outlive_a_restart() {
+    let mut before = Leases::new(&of_both(), []);
+    for family in Family::ALL {
+        given_of(family, &mut before, 0, 1, "ana").unwrap();
+    }
+    let text = serde_json::to_string(&before.saved()).unwrap();
+    let saved = serde_json::from_str(&text).unwrap();
+    let mut after = Leases::restore(at(60), &of_both(), [], saved);
+    assert_eq!(after.saved(), before.saved());
+    assert_eq!(given_of(Family::Ipv6, &mut after, 60, 1, "ana"), Ok(1));
+    assert_eq!(given(&mut after, 60, 1, "ana"), Ok(101));
+    // One of both counts as one session, and ends with it.
+    assert_eq!(after.give_back_all_but(at(60), &BTreeSet::new()).len(), 2);
 }
 
 #[test]
@@ -175,13 +252,13 @@ fn a_large_pool_of_either_family_is_given_in_order() {
     let mut leases = Leases::new(&pool(&[("10.0.0.1", "10.0.255.254")]), []);
     for session in 1..=65_534 {
         let user = session.to_string();
-        let address = leases.grant(at(0), SessionId(session), &user).unwrap().address;
+        let address = leases.grant(at(0), SessionId(session), &user, Family::Ipv4).unwrap().address;
         assert_eq!(address, IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 + session)));
     }
     assert_eq!(given(&mut leases, 0, 70_000, "last"), Err(Refused::Exhausted));
     let mut leases = Leases::new(&pool(&[("fd77::", "fd77::ffff:ffff:ffff:ffff")]), []);
-    assert_eq!(given(&mut leases, 0, 1, "ana"), Ok(0));
-    assert_eq!(given(&mut leases, 0, 2, "ana"), Ok(1));
+    assert_eq!(given_of(Family::Ipv6, &mut leases, 0, 1, "ana"), Ok(0));
+    assert_eq!(given_of(Family::Ipv6, &mut leases, 0, 2, "ana"), Ok(1));
     assert_eq!(leases.usage(at(0)).free, u64::MAX - 1);
 }
 
@@ -230,7 +307,7 @@ proptest! {
                         last.insert(address, (whose, now));
                     }
                     let had = held.get(&session).map(|(_, address)| *address);
-                    let got = leases.grant(at(now), SessionId(session), &user);
+                    let got = leases.grant(at(now), SessionId(session), &user, Family::Ipv4);
                     if let Some(had) = had {
                         prop_assert_eq!(got.unwrap().address, had);
                         continue;
@@ -269,10 +346,8 @@ proptest! {
                 Step::Logoff { session } => {
                     let gone = leases.give_back(at(now), SessionId(session));
                     let expected = held.remove(&session);
-                    prop_assert_eq!(
-                        gone.map(|lease| (lease.user, lease.address)),
-                        expected.clone()
-                    );
+                    let gone = gone.into_iter().map(|lease| (lease.user, lease.address));
+                    prop_assert_eq!(gone.collect::<Vec<_>>(), Vec::from_iter(expected.clone()));
                     if let Some((user, address)) = expected {
                         last.insert(address, (user, now));
                     }
@@ -321,7 +396,7 @@ fn only_so_much_is_remembered_but_everything_that_rests() {
     let remembered = |last_return| {
         let mut leases = Leases::new(&pool(&[("10.0.0.1", "10.0.255.254")]), []);
         for session in 0..5000 {
-            leases.grant(at(0), SessionId(session), &session.to_string()).unwrap();
+            leases.grant(at(0), SessionId(session), &session.to_string(), Family::Ipv4).unwrap();
         }
         for session in 0..5000 {
             let back = if session < 2000 { 0 } else { last_return };

@@ -16,12 +16,19 @@ held = []
 
 
 def shown(address):
-    return "%s:%d" % address[:2]
+    """An IPv4 address in a socket of IPv6 is one all the same."""
+    host, port = address[:2]
+    host = host.removeprefix("::ffff:")
+    return ("[%s]:%d" if ":" in host else "%s:%d") % (host, port)
 
 
 def endpoint(text):
     host, port = text.rsplit(":", 1)
-    return host, int(port)
+    return host.strip("[]"), int(port)
+
+
+def family(text):
+    return socket.AF_INET6 if text.startswith("[") else socket.AF_INET
 
 
 def greeting(server, client):
@@ -56,8 +63,12 @@ def serve_udp(server):
 
 
 def listen(kind, address):
-    server = socket.socket(socket.AF_INET, KINDS[kind])
+    """`tcp` or `udp`; with `-v6only` for nothing but IPv6."""
+    kind, _, only = kind.partition("-")
+    server = socket.socket(family(address), KINDS[kind])
     server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(kind == "tcp"))
+    if address.startswith("["):
+        server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(only == "v6only"))
     server.bind(endpoint(address))
     if kind == "tcp":
         server.listen(16)
@@ -66,8 +77,8 @@ def listen(kind, address):
     return shown(server.getsockname())
 
 
-def client(kind, source):
-    own = socket.socket(socket.AF_INET, KINDS[kind])
+def client(kind, source, server=""):
+    own = socket.socket(family(source or server), KINDS[kind])
     own.settimeout(3)
     if source:
         own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -76,7 +87,7 @@ def client(kind, source):
 
 
 def connect(server, source=None):
-    own = client("tcp", source)
+    own = client("tcp", source, server)
     own.connect(endpoint(server))
     talks.append((own, bytearray()))
     return "%d %s" % (len(talks) - 1, read_line(*talks[-1]))
@@ -139,7 +150,7 @@ def transfer(number, size):
 
 
 def open_udp(server):
-    own = client("udp", None)
+    own = client("udp", None, server)
     own.connect(endpoint(server))
     held.append(own)
     return shown(own.getsockname())
@@ -152,7 +163,7 @@ def ask_again():
 
 
 def ask(server, source=None):
-    own = client("udp", source)
+    own = client("udp", source, server)
     own.sendto(b"?\n", endpoint(server))
     answer, sender = own.recvfrom(2048)
     return "%s from %s" % (answer.decode().strip(), shown(sender))
@@ -160,7 +171,7 @@ def ask(server, source=None):
 
 def ask_connected(server):
     """As `ask`, but the socket hears of ICMP errors."""
-    own = client("udp", None)
+    own = client("udp", None, server)
     own.connect(endpoint(server))
     own.send(b"?\n")
     return own.recv(2048).decode().strip()

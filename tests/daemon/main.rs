@@ -10,6 +10,7 @@ mod actor;
 mod connect;
 mod control;
 mod exec;
+mod ipv6;
 mod leases;
 mod mending;
 mod missing;

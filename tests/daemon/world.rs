@@ -5,7 +5,7 @@ use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-use sessionip::lab::network::{FAR, Network};
+use sessionip::lab::network::{FAR, FAR_IPV6, Network};
 use sessionip::lab::process::{self, Running};
 use sessionip::lab::wait;
 use std::net::{IpAddr, SocketAddr};
@@ -67,13 +67,29 @@ impl World {
     }
 
     pub(crate) fn configure_at(&self, file: &Path, control: &str, pool: u32, rest: &str) {
+        self.write(file, control, &format!("'10.77.0.101-10.77.0.{}'", 100 + pool), rest);
+    }
+
+    /// A daemon that gives of these ranges.
+    pub(crate) fn with_ranges(ranges: &str, rest: &str) -> Self {
+        let mut world = Self::without_daemon(1, "");
+        world.set_ranges(ranges, rest);
+        world.start();
+        world
+    }
+
+    /// Writes a configuration file with these ranges.
+    pub(crate) fn set_ranges(&self, ranges: &str, rest: &str) {
+        self.write(&self.config, "control", ranges, rest);
+    }
+
+    fn write(&self, file: &Path, control: &str, ranges: &str, rest: &str) {
         let place = self.directory.path().display();
-        let last = 100 + pool;
         let text = format!(
             "state-dir = '{place}/state-{control}'\n\
              control = '{place}/{control}/control.sock'\n\
              metrics.listen = ''\n\
-             [pool]\nranges = ['10.77.0.101-10.77.0.{last}']\n{rest}\n"
+             [pool]\nranges = [{ranges}]\n{rest}\n"
         );
         std::fs::write(file, text).unwrap();
     }
@@ -157,6 +173,14 @@ impl World {
         row["virtual_ip"].as_str().unwrap_or_else(|| panic!("no address: {row}")).parse().unwrap()
     }
 
+    /// The virtual IPv6 address of a session.
+    pub(crate) fn ipv6(&self, session: u32) -> IpAddr {
+        let sessions = self.json("sessions");
+        let row = sessions.as_array().unwrap().iter().find(|row| row["id"] == session);
+        let row = row.unwrap_or_else(|| panic!("session {session} is not in {sessions}"));
+        row["virtual_ipv6"].as_str().unwrap_or_else(|| panic!("no address: {row}")).parse().unwrap()
+    }
+
     /// Waits until a session is not listed any more.
     pub(crate) fn gone(&self, session: u32) {
         let gone = wait::until("the end of a session", LIMIT, || {
@@ -197,8 +221,10 @@ impl World {
     pub(crate) fn far(&self) -> Actor {
         let command = &mut process::command(&actor::script(PYTHON));
         let mut actor = Actor::start(&self.network.client, command.arg("far"));
-        actor.listen("tcp", at_far());
-        actor.listen("udp", at_far());
+        for place in [at_far(), at_far6()] {
+            actor.listen("tcp", place);
+            actor.listen("udp", place);
+        }
         actor
     }
 
@@ -219,6 +245,8 @@ impl World {
         for words in [
             ["iptables-save", "-t", "raw"].as_slice(),
             &["iptables-save", "-t", "mangle"],
+            &["ip6tables-save", "-t", "raw"],
+            &["ip6tables-save", "-t", "mangle"],
             &["ip", "-4", "route", "show", "table", "all"],
             &["ip", "-6", "route", "show", "table", "all"],
             &["ip", "-oneline", "address", "show"],
@@ -261,6 +289,11 @@ impl Drop for World {
 /// Where the far side listens.
 pub(crate) fn at_far() -> SocketAddr {
     (FAR, 7000).into()
+}
+
+/// The same by IPv6.
+pub(crate) fn at_far6() -> SocketAddr {
+    (FAR_IPV6, 7000).into()
 }
 
 /// What runs the program that is added to it as this user, without `exec`.

@@ -23,6 +23,7 @@ pub(crate) fn rules(wire: &Wire) -> RuleSet {
         pool: vec![(IpAddr::V4(V), Ipv4Addr::new(10, 77, 0, 199).into())],
         scope_parents: vec![wire.scopes()],
         ping_program: None,
+        ipv6: false,
     }
 }
 

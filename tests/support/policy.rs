@@ -1,8 +1,8 @@
 //! A configuration to begin with: every program of every session.
 
 use sessionip::config::{
-    Config, Divert, Isolation, Loopback, Pool, ProgramPattern, Scope, UnknownOwner, VirtualIp,
-    WhenExhausted,
+    Config, Divert, Ipv6WithoutLease, Isolation, Loopback, Pool, ProgramPattern, Scope,
+    UnknownOwner, VirtualIp, WhenExhausted,
 };
 use std::time::Duration;
 
@@ -24,6 +24,7 @@ pub(crate) fn config() -> Config {
             except: Vec::new(),
             children: false,
             when_exhausted: WhenExhausted::HostAddress,
+            ipv6_without_lease: Ipv6WithoutLease::Leave,
         },
         loopback: Loopback::default(),
         hook_scope: Scope::Bind,

@@ -3,14 +3,11 @@
 //! RFC 5227, in the part that matters here: one question before an address is
 //! given, one announcement after. Only root has packet sockets.
 
+use super::line::Line;
 use crate::address::Adapter;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, socket};
 use std::io;
-use std::mem;
 use std::net::Ipv4Addr;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// No logon waits longer for its address.
 pub const LONGEST_PROBE: Duration = Duration::from_millis(200);
@@ -33,11 +30,14 @@ pub struct ArpError {
 pub fn probe(adapter: &Adapter, address: Ipv4Addr, timeout: Duration) -> Result<bool, ArpError> {
     let Some(mac) = adapter.mac else { return Ok(false) };
     let ask = || {
-        let line = Line::open(adapter)?;
+        let line = line(adapter)?;
+        let claims = |bytes: &[u8]| {
+            Packet::from_bytes(bytes).is_some_and(|packet| packet.claims(address, mac))
+        };
         // Twice, because a packet may be lost.
         for _ in 0..2 {
-            line.broadcast(&Packet::probe(mac, address))?;
-            if line.hears(timeout.min(LONGEST_PROBE) / 2, |packet| packet.claims(address, mac))? {
+            line.broadcast(&Packet::probe(mac, address).to_bytes())?;
+            if line.hears(timeout.min(LONGEST_PROBE) / 2, claims)? {
                 return Ok(true);
             }
         }
@@ -53,8 +53,8 @@ pub fn probe(adapter: &Adapter, address: Ipv4Addr, timeout: Duration) -> Result<
 /// The adapter is gone or down, or the caller is not root.
 pub fn announce(adapter: &Adapter, address: Ipv4Addr) -> Result<(), ArpError> {
     let Some(mac) = adapter.mac else { return Ok(()) };
-    Line::open(adapter)
-        .and_then(|line| line.broadcast(&Packet::announcement(mac, address)))
+    line(adapter)
+        .and_then(|line| line.broadcast(&Packet::announcement(mac, address).to_bytes()))
         .map_err(|source| ArpError { adapter: adapter.name.clone(), source })
 }
 
@@ -120,80 +120,8 @@ impl Packet {
     }
 }
 
-/// A packet(7) socket for the ARP packets of one adapter.
-struct Line {
-    socket: OwnedFd,
-    everybody: libc::sockaddr_ll,
-}
-
-impl Line {
-    #[expect(unsafe_code, reason = "nix cannot make a link-layer address")]
-    fn open(adapter: &Adapter) -> io::Result<Self> {
-        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        // Without a protocol it hears nothing until it is bound to one adapter.
-        let socket = socket(AddressFamily::Packet, SockType::Datagram, flags, None)?;
-        // SAFETY: sockaddr_ll is plain numbers, for which zero is a value.
-        let mut everybody: libc::sockaddr_ll = unsafe { mem::zeroed() };
-        everybody.sll_family = libc::AF_PACKET as u16;
-        everybody.sll_protocol = (libc::ETH_P_ARP as u16).to_be();
-        everybody.sll_ifindex =
-            i32::try_from(adapter.index).map_err(|_| io::Error::from_raw_os_error(libc::ENODEV))?;
-        everybody.sll_halen = 6;
-        everybody.sll_addr[..6].fill(0xff);
-        // SAFETY: the descriptor is open, and the address is as long as said.
-        let status = unsafe {
-            libc::bind(
-                socket.as_raw_fd(),
-                (&raw const everybody).cast(),
-                size_of::<libc::sockaddr_ll>() as libc::socklen_t,
-            )
-        };
-        if status == 0 { Ok(Self { socket, everybody }) } else { Err(io::Error::last_os_error()) }
-    }
-
-    #[expect(unsafe_code, reason = "nix cannot make a link-layer address")]
-    fn broadcast(&self, packet: &Packet) -> io::Result<()> {
-        let bytes = packet.to_bytes();
-        // SAFETY: the descriptor is open; the packet and the address are as long as
-        // said, and the call only reads them.
-        let sent = unsafe {
-            libc::sendto(
-                self.socket.as_raw_fd(),
-                bytes.as_ptr().cast(),
-                bytes.len(),
-                0,
-                (&raw const self.everybody).cast(),
-                size_of::<libc::sockaddr_ll>() as libc::socklen_t,
-            )
-        };
-        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-    }
-
-    /// Listens until a packet is what it `is` waited for.
-    #[expect(clippy::disallowed_methods, reason = "it waits for the network, in real time")]
-    fn hears(&self, wait: Duration, is: impl Fn(&Packet) -> bool) -> io::Result<bool> {
-        let until = Instant::now() + wait;
-        loop {
-            let left = until.saturating_duration_since(Instant::now()).as_micros().div_ceil(1000);
-            if left == 0 {
-                return Ok(false);
-            }
-            let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
-            let mut descriptors = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
-            match poll(&mut descriptors, timeout) {
-                Ok(_) | Err(nix::Error::EINTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-            let mut bytes = [0; 64];
-            match recv(self.socket.as_raw_fd(), &mut bytes, MsgFlags::empty()) {
-                Ok(length) if Packet::from_bytes(&bytes[..length]).is_some_and(|it| is(&it)) => {
-                    return Ok(true);
-                }
-                Ok(_) | Err(nix::Error::EAGAIN | nix::Error::EINTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
+fn line(adapter: &Adapter) -> io::Result<Line> {
+    Line::open(adapter, libc::ETH_P_ARP as u16, &[])
 }
 
 #[cfg(test)]

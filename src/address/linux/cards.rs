@@ -1,34 +1,35 @@
 //! Which network cards does a configuration file meet here?
 
+use super::messages::listed;
+use super::netlink::Netlink;
 use crate::config::machine::AdapterView;
-use ipnet::IpNet;
-use nix::ifaddrs::getifaddrs;
-use nix::sys::socket::{SockaddrLike, SockaddrStorage};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::address::AddressMessage;
+use netlink_packet_route::link::{LinkAttribute, LinkMessage};
 use std::io;
-use std::net::IpAddr;
 
-/// The network cards of this machine, in this network namespace.
+/// The network cards of this machine, in this network namespace, without the
+/// addresses that are ours.
 ///
 /// # Errors
 /// The kernel does not list them.
 pub fn cards() -> io::Result<Vec<AdapterView>> {
-    let mut adapters: Vec<AdapterView> = Vec::new();
-    for entry in getifaddrs()? {
-        let address = entry.address.as_ref().and_then(ip).zip(entry.netmask.as_ref().and_then(ip));
-        let net = address.and_then(|(address, mask)| IpNet::with_netmask(address, mask).ok());
-        match adapters.iter_mut().find(|adapter| adapter.name == entry.interface_name) {
-            Some(adapter) => adapter.addresses.extend(net),
-            None => adapters.push(AdapterView {
-                name: entry.interface_name,
-                addresses: net.into_iter().collect(),
-            }),
-        }
-    }
-    Ok(adapters)
+    let mut netlink = Netlink::open()?;
+    let links = netlink.list(&RouteNetlinkMessage::GetLink(LinkMessage::default()))?;
+    let nets = netlink.list(&RouteNetlinkMessage::GetAddress(AddressMessage::default()))?;
+    let nets: Vec<_> = nets.into_iter().filter_map(listed).filter(|it| !it.ours).collect();
+    let cards = links.into_iter().filter_map(named).map(|(index, name)| {
+        let own = nets.iter().filter(|it| it.interface == index);
+        AdapterView { name, addresses: own.map(|it| it.net).collect() }
+    });
+    Ok(cards.collect())
 }
 
-fn ip(address: &SockaddrStorage) -> Option<IpAddr> {
-    address.family()?;
-    let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
-    v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+fn named(message: RouteNetlinkMessage) -> Option<(u32, String)> {
+    let RouteNetlinkMessage::NewLink(link) = message else { return None };
+    let index = link.header.index;
+    let name = link.attributes.into_iter().find_map(|attribute| {
+        if let LinkAttribute::IfName(name) = attribute { Some(name) } else { None }
+    });
+    Some((index, name?))
 }

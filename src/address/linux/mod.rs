@@ -2,12 +2,22 @@
 //!
 //! An IPv4 address is put on as a local route of its own: the kernel then answers
 //! ARP for exactly this address and lets sockets bind to it, yet no interface
-//! lists it and it is never chosen as source. For IPv6 a route is not enough, so
-//! there it is an address of `lo` that is deprecated from the start.
+//! lists it and it is never chosen as source.
+//!
+//! For IPv6 a route is not enough: nobody could bind to it, and solicitations would
+//! go unanswered. So there it is an address of the pool's NIC, a /128 that is
+//! deprecated from the start, lest it is chosen as source. Its local route is ours
+//! all the same, in place of the kernel's: only so does what this host sends to it
+//! come from the host address, and in packets that a queue can carry.
+//!
+//! A session-private IPv6 address is one of `lo`.
 
 pub mod arp;
 mod cards;
 mod leading;
+mod line;
+mod messages;
+pub mod nd;
 mod netlink;
 mod routes;
 
@@ -15,22 +25,25 @@ pub use cards::cards;
 pub use routes::RouteNews;
 
 use super::{Adapter, LocalAddress, PRIVATE_IPV6};
-use ipnet::IpNet;
+use messages::{Listed, adapter, address_of, kernel_route_of, listed, our_destination, route_of};
 use netlink::Netlink;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
 use netlink_packet_route::address::{
     AddressAttribute, AddressFlags, AddressMessage, AddressScope, CacheInfo,
 };
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage};
+use netlink_packet_route::link::LinkMessage;
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric,
-    RouteProtocol, RouteScope, RouteType,
+    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteProtocol, RouteScope,
+    RouteType,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
-/// Marks a route as ours (`ip route show table local proto 83`).
+/// Marks a route as ours (`ip route show table local proto 83`), and an IPv6 address
+/// of the pool (`IFA_PROTO`, Linux 5.18).
 const PROTOCOL: u8 = 83;
 /// An address of ours tells so by itself.
 pub const MARKED: bool = true;
@@ -39,6 +52,10 @@ pub const MARKED: bool = true;
 const LO: u32 = 1;
 /// `RT_TABLE_LOCAL` of include/uapi/linux/rtnetlink.h.
 const LOCAL_TABLE: u8 = 255;
+/// How often and how long a route of the kernel's is waited for, so that no logon
+/// waits longer than 200 ms.
+const GLANCES: u32 = 50;
+const GLANCE: Duration = Duration::from_millis(2);
 /// Packets of one host to itself: a NFQUEUE carries at most 65531 bytes, and the
 /// MTU of `lo` is 65536.
 const MTU: u32 = 65_500;
@@ -68,7 +85,15 @@ pub struct ListError {
 pub enum PutOnError {
     /// This machine answers for it already, and not by us.
     #[error("{0} is an address of this machine already")]
-    Taken(Ipv4Addr),
+    Taken(IpAddr),
+    /// There is no network card to put it on.
+    #[error("cannot put {address} on this machine: no network card has {host_address} any more")]
+    NoAdapter {
+        /// The virtual address.
+        address: IpAddr,
+        /// Where it was to be put.
+        host_address: IpAddr,
+    },
     /// The kernel refuses it.
     #[error("cannot put {address} on this machine{}", hint(source))]
     Kernel {
@@ -106,24 +131,24 @@ impl Addresses {
         let mut adapters: Vec<Adapter> =
             links.map_err(failed)?.into_iter().filter_map(adapter).collect();
         adapters.sort_by_key(|adapter| adapter.index);
-        for (index, net) in self.nets().map_err(failed)? {
-            if let Some(adapter) = adapters.iter_mut().find(|adapter| adapter.index == index) {
+        for Listed { interface, net, ours } in self.nets().map_err(failed)? {
+            let adapter = adapters.iter_mut().find(|adapter| adapter.index == interface);
+            if let Some(adapter) = adapter.filter(|_| !ours) {
                 adapter.addresses.push(net);
             }
         }
         Ok(adapters)
     }
 
-    /// The IPv4 addresses of all interfaces; virtual addresses are on none.
+    /// The addresses of all interfaces but the virtual ones.
     ///
     /// # Errors
     /// The kernel does not list them.
     pub fn local_addresses(&mut self) -> Result<Vec<LocalAddress>, ListError> {
         let nets = self.nets().map_err(|source| ListError { what: "addresses", source })?;
-        let local = nets.into_iter().filter_map(|(interface, net)| match net {
-            IpNet::V4(net) => Some(LocalAddress { address: net.addr(), interface }),
-            IpNet::V6(_) => None,
-        });
+        let local = nets.into_iter().filter(|it| !it.ours);
+        let local =
+            local.map(|it| LocalAddress { address: it.net.addr(), interface: it.interface });
         Ok(local.collect())
     }
 
@@ -134,29 +159,98 @@ impl Addresses {
     /// It is this machine's already, or the kernel refuses it.
     pub fn put_on(
         &mut self,
-        virtual_address: Ipv4Addr,
-        host_address: Ipv4Addr,
+        virtual_address: IpAddr,
+        host_address: IpAddr,
     ) -> Result<(), PutOnError> {
-        if self.is_a_stranger_s(virtual_address)? {
-            return Err(PutOnError::Taken(virtual_address));
-        }
-        let mut route = route_of(virtual_address);
-        route.header.scope = RouteScope::Host;
+        let kernel = |source| PutOnError::Kernel { address: virtual_address, source };
+        let (interface, is_new) = match virtual_address {
+            IpAddr::V4(address) => {
+                if self.is_a_stranger_s(address)? {
+                    return Err(PutOnError::Taken(virtual_address));
+                }
+                (LO, false)
+            }
+            IpAddr::V6(address) => self.put_on_card(address, host_address)?,
+        };
+        let mut route = route_of(virtual_address, interface);
+        route.header.scope =
+            if virtual_address.is_ipv4() { RouteScope::Host } else { RouteScope::Universe };
         route.attributes.extend([
-            RouteAttribute::PrefSource(RouteAddress::Inet(host_address)),
+            RouteAttribute::PrefSource(host_address.into()),
             RouteAttribute::Metrics(vec![RouteMetric::Mtu(MTU)]),
         ]);
         self.netlink
             .change(RouteNetlinkMessage::NewRoute(route), NLM_F_CREATE | NLM_F_REPLACE)
-            .map_err(|source| PutOnError::Kernel { address: virtual_address.into(), source })
+            .map_err(kernel)?;
+        if virtual_address.is_ipv6() {
+            self.displace_kernel_route(virtual_address, interface, is_new).map_err(kernel)?;
+        }
+        Ok(())
+    }
+
+    /// Removes the local route that the kernel makes with an IPv6 address: a moment
+    /// after the address, in a task of its own.
+    fn displace_kernel_route(
+        &mut self,
+        address: IpAddr,
+        interface: u32,
+        is_new: bool,
+    ) -> io::Result<()> {
+        for _ in 0..GLANCES {
+            let route = RouteNetlinkMessage::DelRoute(kernel_route_of(address, interface));
+            match self.netlink.change(route, 0) {
+                Err(error) if says_gone(&error) && is_new => std::thread::sleep(GLANCE),
+                Err(error) if says_gone(&error) => return Ok(()),
+                done => return done,
+            }
+        }
+        // It is the host address's name that suffers, and nothing else.
+        tracing::debug!("the kernel has made no local route yet");
+        Ok(())
+    }
+
+    /// Puts an IPv6 address on the card that has the host address; says which, and
+    /// whether it was not there before.
+    fn put_on_card(
+        &mut self,
+        address: Ipv6Addr,
+        host_address: IpAddr,
+    ) -> Result<(u32, bool), PutOnError> {
+        let virtual_address = IpAddr::V6(address);
+        let kernel = |source| PutOnError::Kernel { address: virtual_address, source };
+        let nets = self.nets().map_err(kernel)?;
+        let home = nets.iter().find(|it| it.net.addr() == host_address && !it.ours);
+        let home =
+            home.ok_or(PutOnError::NoAdapter { address: virtual_address, host_address })?.interface;
+        let there: Vec<_> = nets.iter().filter(|it| it.net.addr() == virtual_address).collect();
+        if there.iter().any(|it| !it.ours) {
+            return Err(PutOnError::Taken(virtual_address));
+        }
+        if there.iter().any(|it| it.interface == home) {
+            return Ok((home, false));
+        }
+        let mut message = address_of(address, home);
+        // Valid for ever, preferred never.
+        let mut lifetime = CacheInfo::default();
+        lifetime.ifa_valid = u32::MAX;
+        message.attributes.extend([
+            AddressAttribute::CacheInfo(lifetime),
+            // The neighbours were asked before: nobody waits for the kernel's asking.
+            AddressAttribute::Flags(AddressFlags::Nodad | AddressFlags::Noprefixroute),
+            AddressAttribute::Protocol(PROTOCOL.into()),
+        ]);
+        let flags = NLM_F_CREATE | NLM_F_REPLACE;
+        self.netlink.change(RouteNetlinkMessage::NewAddress(message), flags).map_err(kernel)?;
+        Ok((home, true))
     }
 
     /// Virtual addresses that turned out to be another machine's after they were put
-    /// on: none, for the kernel asks nobody about a route.
+    /// on: none, for the kernel asks nobody about a route, and is told not to about
+    /// an IPv6 address.
     ///
     /// # Errors
     /// None here.
-    pub fn duplicates(&mut self) -> Result<Vec<Ipv4Addr>, ListError> {
+    pub fn duplicates(&mut self) -> Result<Vec<IpAddr>, ListError> {
         Ok(Vec::new())
     }
 
@@ -169,7 +263,7 @@ impl Addresses {
     /// # Errors
     /// The kernel refuses it.
     pub fn put_on_private_ipv6(&mut self, address: Ipv6Addr) -> Result<bool, PutOnError> {
-        let mut message = address_of(address);
+        let mut message = address_of(address, LO);
         message.header.scope = AddressScope::Host;
         let mut lifetime = CacheInfo::default();
         lifetime.ifa_valid = u32::MAX;
@@ -192,37 +286,67 @@ impl Addresses {
     /// # Errors
     /// The kernel refuses it.
     pub fn take_off(&mut self, address: IpAddr) -> Result<(), TakeOffError> {
-        let message = match address {
-            IpAddr::V4(address) => RouteNetlinkMessage::DelRoute(route_of(address)),
-            IpAddr::V6(address) => RouteNetlinkMessage::DelAddress(address_of(address)),
-        };
-        match self.netlink.change(message, 0) {
-            Err(error) if says_gone(&error) => Ok(()),
-            other => other.map_err(|source| TakeOffError { address, source }),
+        let failed = |source| TakeOffError { address, source };
+        let mut messages = Vec::new();
+        match address {
+            IpAddr::V4(_) => messages.push(RouteNetlinkMessage::DelRoute(route_of(address, LO))),
+            IpAddr::V6(six) if PRIVATE_IPV6.contains(&six) => {
+                messages.push(RouteNetlinkMessage::DelAddress(address_of(six, LO)));
+            }
+            IpAddr::V6(six) => {
+                // Wherever it is: the pool's NIC may be another one by now.
+                let ours = self.nets().map_err(failed)?.into_iter();
+                let ours = ours.filter(|it| it.ours && it.net.addr() == address);
+                messages.extend(
+                    ours.map(|it| RouteNetlinkMessage::DelAddress(address_of(six, it.interface))),
+                );
+                let routes = self.our_routes(AddressFamily::Inet6).map_err(failed)?.into_iter();
+                let routes = routes.filter(|(to, _)| *to == address);
+                messages.extend(
+                    routes.map(|(to, interface)| {
+                        RouteNetlinkMessage::DelRoute(route_of(to, interface))
+                    }),
+                );
+            }
         }
+        for message in messages {
+            match self.netlink.change(message, 0) {
+                Err(error) if says_gone(&error) => {}
+                done => done.map_err(failed)?,
+            }
+        }
+        Ok(())
     }
 
     /// All addresses that were put on and not taken off again, by this daemon or by
-    /// one that was killed: routes of [`PROTOCOL`], and [`PRIVATE_IPV6`] on `lo`.
+    /// one that was killed: routes and addresses of [`PROTOCOL`], and
+    /// [`PRIVATE_IPV6`] on `lo`.
     ///
     /// # Errors
     /// The kernel does not list them.
     pub fn stale(&mut self) -> Result<Vec<IpAddr>, ListError> {
         let failed = |source| ListError { what: "local routes", source };
+        let mut stale = BTreeSet::new();
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            match self.our_routes(family) {
+                Ok(routes) => stale.extend(routes.into_iter().map(|(to, _)| to)),
+                Err(error) if family == AddressFamily::Inet6 && says_no_ipv6(&error) => {}
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        let nets = self.nets().map_err(failed)?.into_iter();
+        stale.extend(nets.filter(|it| it.ours).map(|it| it.net.addr()));
+        Ok(stale.into_iter().collect())
+    }
+
+    /// Where our routes lead, and by which interface.
+    fn our_routes(&mut self, family: AddressFamily) -> io::Result<Vec<(IpAddr, u32)>> {
         let mut filter = RouteMessage::default();
-        filter.header.address_family = AddressFamily::Inet;
+        filter.header.address_family = family;
         filter.header.table = LOCAL_TABLE;
         filter.header.protocol = RouteProtocol::Other(PROTOCOL);
-        let routes = self.netlink.list(&RouteNetlinkMessage::GetRoute(filter)).map_err(failed)?;
-        let mut stale: Vec<IpAddr> = routes.into_iter().filter_map(our_destination).collect();
-        let nets = self.nets().map_err(failed)?.into_iter();
-        stale.extend(nets.filter_map(|(index, net)| match net {
-            IpNet::V6(net) if index == LO && PRIVATE_IPV6.contains(&net.addr()) => {
-                Some(IpAddr::V6(net.addr()))
-            }
-            IpNet::V4(_) | IpNet::V6(_) => None,
-        }));
-        Ok(stale)
+        let routes = self.netlink.list(&RouteNetlinkMessage::GetRoute(filter))?;
+        Ok(routes.into_iter().filter_map(our_destination).collect())
     }
 
     /// Has `address` a local route that is not ours: an interface's own, or one that
@@ -249,88 +373,10 @@ impl Addresses {
 
     /// The addresses of all interfaces with their subnets, in the kernel's order:
     /// of each subnet the primary one first.
-    fn nets(&mut self) -> io::Result<Vec<(u32, IpNet)>> {
-        let listed =
-            self.netlink.list(&RouteNetlinkMessage::GetAddress(AddressMessage::default()))?;
-        Ok(listed.into_iter().filter_map(net).collect())
+    fn nets(&mut self) -> io::Result<Vec<Listed>> {
+        let all = self.netlink.list(&RouteNetlinkMessage::GetAddress(AddressMessage::default()))?;
+        Ok(all.into_iter().filter_map(listed).collect())
     }
-}
-
-/// What names a route of ours, to make it and to remove it.
-fn route_of(address: Ipv4Addr) -> RouteMessage {
-    let mut route = RouteMessage::default();
-    route.header = RouteHeader {
-        address_family: AddressFamily::Inet,
-        destination_prefix_length: 32,
-        table: LOCAL_TABLE,
-        protocol: RouteProtocol::Other(PROTOCOL),
-        // When it is removed: whatever the scope.
-        scope: RouteScope::NoWhere,
-        kind: RouteType::Local,
-        ..RouteHeader::default()
-    };
-    route.attributes =
-        vec![RouteAttribute::Destination(RouteAddress::Inet(address)), RouteAttribute::Oif(LO)];
-    route
-}
-
-fn address_of(address: Ipv6Addr) -> AddressMessage {
-    let mut message = AddressMessage::default();
-    message.header.family = AddressFamily::Inet6;
-    message.header.prefix_len = 128;
-    message.header.index = LO;
-    message.attributes = vec![AddressAttribute::Local(address.into())];
-    message
-}
-
-fn adapter(message: RouteNetlinkMessage) -> Option<Adapter> {
-    let RouteNetlinkMessage::NewLink(link) = message else { return None };
-    let flags = link.header.flags;
-    if flags.contains(LinkFlags::Loopback) {
-        return None;
-    }
-    let speaks_arp =
-        link.header.link_layer_type == LinkLayerType::Ether && !flags.contains(LinkFlags::Noarp);
-    let (mut name, mut mac) = (None, None);
-    for attribute in link.attributes {
-        if let LinkAttribute::IfName(text) = attribute {
-            name = Some(text);
-        } else if let LinkAttribute::Address(bytes) = attribute {
-            mac = bytes.try_into().ok();
-        }
-    }
-    let mac = mac.filter(|_| speaks_arp);
-    Some(Adapter { index: link.header.index, name: name?, addresses: Vec::new(), mac })
-}
-
-fn net(message: RouteNetlinkMessage) -> Option<(u32, IpNet)> {
-    let RouteNetlinkMessage::NewAddress(message) = message else { return None };
-    let (mut local, mut address) = (None, None);
-    for attribute in message.attributes {
-        if let AddressAttribute::Local(it) = attribute {
-            local = Some(it);
-        } else if let AddressAttribute::Address(it) = attribute {
-            address = Some(it);
-        }
-    }
-    // Where both are there and differ, the latter is the peer's.
-    let net = IpNet::new(local.or(address)?, message.header.prefix_len).ok()?;
-    Some((message.header.index, net))
-}
-
-fn our_destination(message: RouteNetlinkMessage) -> Option<IpAddr> {
-    let RouteNetlinkMessage::NewRoute(route) = message else { return None };
-    // The kernel has filtered already; a stranger's route is not for us to remove.
-    if route.header.protocol != RouteProtocol::Other(PROTOCOL) || route.header.table != LOCAL_TABLE
-    {
-        return None;
-    }
-    route.attributes.iter().find_map(|attribute| {
-        let RouteAttribute::Destination(RouteAddress::Inet(address)) = attribute else {
-            return None;
-        };
-        Some(IpAddr::V4(*address))
-    })
 }
 
 /// IPv6 is not built in, off by `ipv6.disable=1`, or off on `lo` by sysctl.

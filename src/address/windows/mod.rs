@@ -2,8 +2,8 @@
 //!
 //! A virtual address is a unicast address of the adapter that has the host
 //! address, with two marks: `SkipAsSource`, so that nothing is sent from it that
-//! does not ask for it, and an on-link prefix of /32, so that it brings no route
-//! of its subnet (the host address has that one already). Both together are also
+//! does not ask for it, and an on-link prefix of /32 (IPv6: /128), so that it brings
+//! no route of its subnet (the host address has that one already). Both together are also
 //! how one of ours is known again after a crash: an administrator's own addresses
 //! have the prefix of their subnet. It is in the active store only, and gone after
 //! a reboot.
@@ -16,6 +16,7 @@
 
 mod adapters;
 pub mod arp;
+pub mod nd;
 mod routes;
 mod spare;
 #[cfg(test)]
@@ -28,7 +29,7 @@ pub(crate) use spare::{Spare, mtu};
 
 use super::{Adapter, LocalAddress, PRIVATE_IPV6};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 use table::{Row, Standing};
 use windows_sys::Win32::Foundation::{
@@ -68,14 +69,14 @@ pub struct ListError {
 pub enum PutOnError {
     /// This machine answers for it already, and not by us; or another machine does.
     #[error("{0} is an address of this machine, or of another one, already")]
-    Taken(Ipv4Addr),
+    Taken(IpAddr),
     /// There is no adapter to put it on.
     #[error("cannot put {address} on this machine: no network card has {host_address} any more")]
     NoAdapter {
         /// The virtual address.
         address: IpAddr,
         /// Where it was to be put.
-        host_address: Ipv4Addr,
+        host_address: IpAddr,
     },
     /// The system refuses it.
     #[error("cannot put {address} on this machine")]
@@ -121,16 +122,15 @@ impl Addresses {
         Ok(adapters)
     }
 
-    /// The IPv4 addresses of all interfaces but the virtual ones.
+    /// The addresses of all interfaces but the virtual ones.
     ///
     /// # Errors
     /// The system does not list them.
     pub fn local_addresses(&mut self) -> Result<Vec<LocalAddress>, ListError> {
         let rows = table::rows().map_err(|source| ListError { what: "addresses", source })?;
-        let local = rows.into_iter().filter(|row| !is_ours(row)).filter_map(|row| {
-            let IpAddr::V4(address) = row.address else { return None };
-            Some(LocalAddress { address, interface: row.interface })
-        });
+        let local = rows.into_iter().filter(|row| !is_ours(row));
+        let local =
+            local.map(|row| LocalAddress { address: row.address, interface: row.interface });
         Ok(local.collect())
     }
 
@@ -142,13 +142,13 @@ impl Addresses {
     /// Somebody has it already, or the system refuses it.
     pub fn put_on(
         &mut self,
-        virtual_address: Ipv4Addr,
-        host_address: Ipv4Addr,
+        virtual_address: IpAddr,
+        host_address: IpAddr,
     ) -> Result<(), PutOnError> {
-        let address = IpAddr::V4(virtual_address);
+        let address = virtual_address;
         let system = |source| PutOnError::System { address, source };
         let rows = table::rows().map_err(system)?;
-        let home = rows.iter().find(|row| row.address == IpAddr::V4(host_address));
+        let home = rows.iter().find(|row| row.address == host_address);
         let interface = home.ok_or(PutOnError::NoAdapter { address, host_address })?.interface;
         if let Some(there) = rows.iter().find(|row| row.address == address) {
             if !is_ours(there) {
@@ -184,16 +184,11 @@ impl Addresses {
     ///
     /// # Errors
     /// The system does not list them.
-    pub fn duplicates(&mut self) -> Result<Vec<Ipv4Addr>, ListError> {
+    pub fn duplicates(&mut self) -> Result<Vec<IpAddr>, ListError> {
         let rows = table::rows().map_err(|source| ListError { what: "addresses", source })?;
-        let duplicates = rows
-            .into_iter()
-            .filter(|row| is_ours(row) && row.standing == Standing::Duplicate)
-            .filter_map(|row| match row.address {
-                IpAddr::V4(address) => Some(address),
-                IpAddr::V6(_) => None,
-            });
-        Ok(duplicates.collect())
+        let duplicates =
+            rows.into_iter().filter(|row| is_ours(row) && row.standing == Standing::Duplicate);
+        Ok(duplicates.map(|row| row.address).collect())
     }
 
     /// Puts a session-private IPv6 address on the loopback interface, where it can
@@ -243,8 +238,11 @@ impl Addresses {
 /// Does it carry our marks?
 fn is_ours(row: &Row) -> bool {
     match row.address {
-        IpAddr::V4(_) => row.skip_as_source && row.prefix_length == 32 && row.interface != LOOPBACK,
-        IpAddr::V6(address) => row.interface == LOOPBACK && PRIVATE_IPV6.contains(&address),
+        IpAddr::V6(address) if row.interface == LOOPBACK => PRIVATE_IPV6.contains(&address),
+        IpAddr::V4(_) | IpAddr::V6(_) => {
+            let whole = if row.address.is_ipv4() { 32 } else { 128 };
+            row.skip_as_source && row.prefix_length == whole && row.interface != LOOPBACK
+        }
     }
 }
 
@@ -265,6 +263,7 @@ fn now() -> Instant {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::Ipv4Addr;
 
     fn row(address: &str, prefix_length: u8, skip_as_source: bool, interface: u32) -> Row {
         let address = address.parse().unwrap();
@@ -275,11 +274,13 @@ mod tests {
     fn ours_carry_both_marks() {
         assert!(is_ours(&row("10.77.0.101", 32, true, 12)));
         assert!(is_ours(&row("fd73:6970::7", 128, true, LOOPBACK)));
+        assert!(is_ours(&row("fd77::101", 128, true, 12)));
         for strange in [
             row("10.77.0.101", 24, true, 12),
             row("10.77.0.101", 32, false, 12),
             row("127.0.0.1", 32, true, LOOPBACK),
-            row("fd73:6970::7", 128, true, 12),
+            row("fd77::101", 64, true, 12),
+            row("fd77::101", 128, false, 12),
             row("::1", 128, true, LOOPBACK),
         ] {
             assert!(!is_ours(&strange), "{strange:?}");
@@ -292,7 +293,7 @@ mod tests {
         let local = addresses.local_addresses().unwrap();
         assert!(local.iter().any(|it| it.address == Ipv4Addr::LOCALHOST), "{local:?}");
         assert_eq!(addresses.stale().unwrap(), [] as [IpAddr; 0]);
-        assert_eq!(addresses.duplicates().unwrap(), [] as [Ipv4Addr; 0]);
+        assert_eq!(addresses.duplicates().unwrap(), [] as [IpAddr; 0]);
         for adapter in addresses.adapters().unwrap() {
             assert!(!adapter.name.is_empty() && adapter.index != LOOPBACK, "{adapter:?}");
             assert!(adapter.addresses.iter().all(|net| !net.addr().is_loopback()), "{adapter:?}");
@@ -302,11 +303,12 @@ mod tests {
     #[test]
     fn what_is_not_ours_is_neither_taken_off_nor_replaced() {
         let mut addresses = Addresses::open().unwrap();
-        addresses.take_off(Ipv4Addr::LOCALHOST.into()).unwrap();
-        let error = addresses.put_on(Ipv4Addr::LOCALHOST, Ipv4Addr::LOCALHOST).unwrap_err();
-        assert!(matches!(error, PutOnError::Taken(Ipv4Addr::LOCALHOST)), "{error:?}");
-        let nowhere = Ipv4Addr::new(192, 0, 2, 1);
-        let error = addresses.put_on(Ipv4Addr::new(192, 0, 2, 9), nowhere).unwrap_err();
+        let localhost = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        addresses.take_off(localhost).unwrap();
+        let error = addresses.put_on(localhost, localhost).unwrap_err();
+        assert!(matches!(error, PutOnError::Taken(it) if it == localhost), "{error:?}");
+        let nowhere = IpAddr::from([192, 0, 2, 1]);
+        let error = addresses.put_on([192, 0, 2, 9].into(), nowhere).unwrap_err();
         assert!(matches!(error, PutOnError::NoAdapter { .. }), "{error:?}");
     }
 }

@@ -32,14 +32,14 @@ impl Spare {
         let system = |source| PutOnError::System { address: ip, source };
         let rows = table::rows().map_err(system)?;
         if rows.iter().any(|row| row.address == ip) {
-            return Err(PutOnError::Taken(address));
+            return Err(PutOnError::Taken(ip));
         }
         let home = rows.iter().find(|row| row.address == IpAddr::V4(host_address));
-        let interface = home.ok_or(PutOnError::NoAdapter { address: ip, host_address })?.interface;
+        let interface = home
+            .ok_or(PutOnError::NoAdapter { address: ip, host_address: host_address.into() })?
+            .interface;
         match table::add(ip, interface, skip_as_source) {
-            Err(error) if says(&error, ERROR_OBJECT_ALREADY_EXISTS) => {
-                Err(PutOnError::Taken(address))
-            }
+            Err(error) if says(&error, ERROR_OBJECT_ALREADY_EXISTS) => Err(PutOnError::Taken(ip)),
             added => added.map(|()| Self { address }).map_err(system),
         }
     }

@@ -17,6 +17,8 @@ pub struct Switch {
     met: Packets,
     /// What was refused of the rules for pings.
     without_pings: Option<String>,
+    /// Packets of IPv6 are led here too; why not, else.
+    ipv6: Result<bool, String>,
 }
 
 /// The queues could not be opened, or rules for them cannot be laid.
@@ -36,10 +38,16 @@ pub enum DivertError {
 /// caller is not root.
 pub fn open() -> Result<(Nfqueue, Switch), DivertError> {
     // Whether iptables is there is said before anything is made.
-    rules::packets()?;
+    rules::packets(false)?;
+    let ipv6 = rules::ipv6().map_err(|error| {
+        let sentence = format!("IPv6 is left alone, for it cannot be diverted: {error}");
+        tracing::warn!("{sentence}");
+        sentence
+    });
     let (queues, waker) = Nfqueue::open(FIRST_QUEUE)?;
     let counters = queues.counters();
-    Ok((queues, Switch { waker, counters, met: Packets::default(), without_pings: None }))
+    let met = Packets::default();
+    Ok((queues, Switch { waker, counters, met, without_pings: None, ipv6 }))
 }
 
 impl Switch {
@@ -113,7 +121,8 @@ impl Switch {
             .without_pings
             .as_ref()
             .map(|refused| format!("pings of sessions leave from the host address: {refused}"));
-        (lost > 0).then(sentence).into_iter().chain(pings).collect()
+        let lost = (lost > 0).then(sentence).into_iter();
+        lost.chain(pings).chain(self.ipv6.clone().err()).collect()
     }
 
     /// Ends the waiting of the thread that takes packets.
@@ -122,8 +131,12 @@ impl Switch {
     }
 
     fn packets(&self) -> Result<Packets, RulesError> {
-        let now = rules::packets()?;
+        let now = rules::packets(self.has_ipv6())?;
         Ok(Packets { session: self.met.session + now.session, pool: self.met.pool + now.pool })
+    }
+
+    fn has_ipv6(&self) -> bool {
+        matches!(self.ipv6, Ok(true))
     }
 
     fn rule_set(&self, selection: &Selection) -> RuleSet {
@@ -133,6 +146,7 @@ impl Switch {
             pool: selection.pool.clone(),
             scope_parents: selection.parents.clone(),
             ping_program: ping_program.filter(|_| self.without_pings.is_none()),
+            ipv6: self.has_ipv6(),
         }
     }
 }

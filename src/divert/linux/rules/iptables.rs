@@ -1,5 +1,6 @@
 //! How are the programs of iptables run, and what do their refusals mean?
 
+use crate::lease::Family;
 use std::io::{self, Write};
 use std::process::{Command, Output, Stdio};
 
@@ -47,21 +48,26 @@ pub enum RulesError {
     },
 }
 
-const SAVE: &str = "iptables-save";
-const RESTORE: &str = "iptables-restore";
+/// The programs for a family: what saves, what restores.
+const fn programs(family: Family) -> (&'static str, &'static str) {
+    match family {
+        Family::Ipv4 => ("iptables-save", "iptables-restore"),
+        Family::Ipv6 => ("ip6tables-save", "ip6tables-restore"),
+    }
+}
 
 /// How many seconds to wait for the lock.
 const PATIENCE: &str = "5";
 
 /// What is in a table, with counters.
-pub(super) fn save(table: &str) -> Result<String, RulesError> {
-    let output = run(SAVE, &["-c", "-t", table], "")?;
+pub(super) fn save(family: Family, table: &str) -> Result<String, RulesError> {
+    let output = run(programs(family).0, &["-c", "-t", table], "")?;
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// Runs the commands of `script`: of each table all or none.
-pub(super) fn restore(script: &str) -> Result<(), RulesError> {
-    run(RESTORE, &["--noflush", "-w", PATIENCE], script).map(|_| ())
+pub(super) fn restore(family: Family, script: &str) -> Result<(), RulesError> {
+    run(programs(family).1, &["--noflush", "-w", PATIENCE], script).map(|_| ())
 }
 
 fn run(program: &'static str, arguments: &[&str], input: &str) -> Result<Output, RulesError> {
@@ -149,15 +155,17 @@ mod tests {
         ] {
             assert_eq!(line_of(words), Some(line));
         }
-        let error = meaning(RESTORE, script, "line 2: RULE_APPEND failed (No such file)");
+        let error =
+            meaning("iptables-restore", script, "line 2: RULE_APPEND failed (No such file)");
         assert!(error.to_string().contains("the match `socket` (kernel module xt_socket)"));
-        let error = meaning(RESTORE, script, "line 3: RULE_APPEND failed (Invalid argument)");
+        let error =
+            meaning("iptables-restore", script, "line 3: RULE_APPEND failed (Invalid argument)");
         assert!(error.to_string().contains("the folder has to exist"), "{error}");
         let lock = "Another app is currently holding the xtables lock.";
-        assert!(matches!(meaning(RESTORE, script, lock), RulesError::Locked));
+        assert!(matches!(meaning("iptables-restore", script, lock), RulesError::Locked));
         let root = "Could not fetch rule set generation id: Permission denied (you must be root)";
-        assert!(matches!(meaning(SAVE, "", root), RulesError::NotPermitted));
-        let other = meaning(RESTORE, script, "line 99: odd");
+        assert!(matches!(meaning("iptables-save", "", root), RulesError::NotPermitted));
+        let other = meaning("iptables-restore", script, "line 99: odd");
         assert_eq!(other.to_string(), "`iptables-restore` failed: line 99: odd");
     }
 }

@@ -6,29 +6,31 @@
 //!
 //! On its way in a packet is taken before conntrack sees it (raw PREROUTING),
 //! on its way out after (mangle OUTPUT): conntrack knows flows by their inside
-//! addresses only. The conntrack mark [`TRANSLATED`] says which flows are
-//! translated; so the packets that no socket sends (SYN-ACKs, resets, ICMP
+//! addresses only. The conntrack mark [`TRANSLATED`](super::TRANSLATED) says which
+//! flows are translated; so the packets that no socket sends (SYN-ACKs, resets, ICMP
 //! errors) are found too, and a flow goes on translated after a restart.
+//!
+//! IPv6 has tables of its own, with the same chains, and shares the queues.
 
 mod iptables;
+mod lines;
 mod saved;
 
 pub use iptables::RulesError;
 
-use super::{OTHER_IN, OTHER_OUT_NEW, OTHER_OUT_TRANSLATED};
-use super::{TCP_IN, TCP_OUT_NEW, TCP_OUT_TRANSLATED, TRANSLATED};
+use crate::lease::Family;
+use lines::{mangle, raw};
 use saved::Saved;
 use std::fmt::Write as _;
-use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 
 /// The packets to lead into the queues.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleSet {
     /// The first of the six queues.
     pub base_queue: u16,
-    /// First and last of each range of virtual addresses. IPv4 only: virtual
-    /// IPv6 addresses are given by the companion hook and never translated.
+    /// First and last of each range of virtual addresses.
     pub pool: Vec<(IpAddr, IpAddr)>,
     /// The folders that hold the sessions' cgroups, relative to the root of the
     /// cgroup2 tree, like `user.slice`. They have to exist, and to be the same
@@ -37,6 +39,15 @@ pub struct RuleSet {
     /// The pinned program that notes whose a ping is; without it pings are left
     /// alone.
     pub ping_program: Option<PathBuf>,
+    /// Packets of IPv6 too: see [`ipv6`].
+    pub ipv6: bool,
+}
+
+impl RuleSet {
+    fn families(&self) -> impl Iterator<Item = Family> + use<> {
+        let ipv6 = self.ipv6;
+        Family::ALL.into_iter().filter(move |family| ipv6 || *family == Family::Ipv4)
+    }
 }
 
 /// How many packets met our rules since they were installed.
@@ -64,8 +75,23 @@ const TABLES: [Table; 2] = [
 struct Table {
     name: &'static str,
     chains: &'static [&'static str],
-    rules: fn(&RuleSet) -> Vec<String>,
+    rules: fn(&RuleSet, Family) -> Vec<String>,
 }
+
+/// Has this network namespace IPv6, and can its packets be led anywhere?
+///
+/// # Errors
+/// It has, and they cannot.
+pub fn ipv6() -> Result<bool, RulesError> {
+    if !Path::new(IPV6).exists() {
+        return Ok(false);
+    }
+    TABLES.iter().try_for_each(|table| Saved::read(Family::Ipv6, table.name).map(drop))?;
+    Ok(true)
+}
+
+/// Where the kernel lists IPv6 addresses, if it has any such thing.
+const IPV6: &str = "/proc/thread-self/net/if_inet6";
 
 /// Puts the rules in place of those that are there of ours, as of a daemon that
 /// crashed. In between, no packet finds neither.
@@ -74,12 +100,15 @@ struct Table {
 /// iptables is missing or locked, the caller is not root, or the kernel refuses
 /// a rule. Each table is as it was, or as it should be.
 pub fn install(rules: &RuleSet) -> Result<(), RulesError> {
-    let mut script = String::new();
-    for table in &TABLES {
-        let saved = Saved::read(table.name)?;
-        script += &replacement(table, &saved, Some(rules));
+    for family in rules.families() {
+        let mut script = String::new();
+        for table in &TABLES {
+            let saved = Saved::read(family, table.name)?;
+            script += &replacement(table, &saved, Some((rules, family)));
+        }
+        iptables::restore(family, &script)?;
     }
-    iptables::restore(&script)
+    Ok(())
 }
 
 /// Removes every rule and chain of ours, whoever made it.
@@ -87,14 +116,25 @@ pub fn install(rules: &RuleSet) -> Result<(), RulesError> {
 /// # Errors
 /// As [`install`].
 pub fn remove() -> Result<(), RulesError> {
+    for family in Family::ALL {
+        match remove_of(family) {
+            // Then there is nothing of ours either.
+            Err(_) if family == Family::Ipv6 && !matches!(ipv6(), Ok(true)) => {}
+            done => done?,
+        }
+    }
+    Ok(())
+}
+
+fn remove_of(family: Family) -> Result<(), RulesError> {
     let mut script = String::new();
     for table in &TABLES {
-        let saved = Saved::read(table.name)?;
+        let saved = Saved::read(family, table.name)?;
         if !saved.is_empty() {
             script += &replacement(table, &saved, None);
         }
     }
-    if script.is_empty() { Ok(()) } else { iptables::restore(&script) }
+    if script.is_empty() { Ok(()) } else { iptables::restore(family, &script) }
 }
 
 /// Whether all jumps and all rules are there, each once. Somebody who flushes
@@ -103,35 +143,41 @@ pub fn remove() -> Result<(), RulesError> {
 /// # Errors
 /// iptables is missing or locked, or the caller is not root.
 pub fn is_installed(rules: &RuleSet) -> Result<bool, RulesError> {
-    for table in &TABLES {
-        let mut wanted = Saved::default();
-        for chain in table.chains {
-            wanted.note(&format!(":{chain} - [0:0]"));
-        }
-        for rule in (table.rules)(rules) {
-            wanted.note(&rule);
-        }
-        if !Saved::read(table.name)?.has_the_shape_of(&wanted) {
-            return Ok(false);
+    for family in rules.families() {
+        for table in &TABLES {
+            let mut wanted = Saved::default();
+            for chain in table.chains {
+                wanted.note(&format!(":{chain} - [0:0]"));
+            }
+            for rule in (table.rules)(rules, family) {
+                wanted.note(&rule);
+            }
+            if !Saved::read(family, table.name)?.has_the_shape_of(&wanted) {
+                return Ok(false);
+            }
         }
     }
     Ok(true)
 }
 
-/// Counts the packets that met the jumps to our chains, diverted or not.
+/// Counts the packets that met the jumps to our chains, diverted or not; those of
+/// IPv6 too, if that is asked.
 ///
 /// # Errors
 /// As [`is_installed`].
-pub fn packets() -> Result<Packets, RulesError> {
-    Ok(Packets {
-        session: Saved::read("mangle")?.packets(OUT, |rule| !rule.contains("--dst-range")),
-        pool: Saved::read("raw")?.packets(IN, |_| true),
-    })
+pub fn packets(ipv6: bool) -> Result<Packets, RulesError> {
+    let mut packets = Packets::default();
+    for family in Family::ALL.into_iter().filter(|family| ipv6 || *family == Family::Ipv4) {
+        let mangle = Saved::read(family, "mangle")?;
+        packets.session += mangle.packets(OUT, |rule| !rule.contains("--dst-range"));
+        packets.pool += Saved::read(family, "raw")?.packets(IN, |_| true);
+    }
+    Ok(packets)
 }
 
 /// The commands that take what is `saved` of ours out of a table and put
 /// `rules` in, as one transaction.
-fn replacement(table: &Table, saved: &Saved, rules: Option<&RuleSet>) -> String {
+fn replacement(table: &Table, saved: &Saved, rules: Option<(&RuleSet, Family)>) -> String {
     let mut script = format!("*{}\n", table.name);
     for jump in saved.jumps() {
         let _ = writeln!(script, "-D {jump}");
@@ -146,14 +192,14 @@ fn replacement(table: &Table, saved: &Saved, rules: Option<&RuleSet>) -> String 
                 let _ = writeln!(script, "-X {chain}");
             }
         }
-        Some(rules) => {
+        Some((rules, family)) => {
             for chain in saved.chains().filter(|chain| !table.chains.contains(chain)) {
                 let _ = writeln!(script, "-X {chain}");
             }
             for chain in table.chains {
                 let _ = writeln!(script, ":{chain} - [0:0]");
             }
-            for rule in (table.rules)(rules) {
+            for rule in (table.rules)(rules, family) {
                 let _ = writeln!(script, "{rule}");
             }
         }
@@ -161,135 +207,19 @@ fn replacement(table: &Table, saved: &Saved, rules: Option<&RuleSet>) -> String 
     script + "COMMIT\n"
 }
 
-fn raw(rules: &RuleSet) -> Vec<String> {
-    let queue = |offset| queue(rules, offset);
-    let mut lines: Vec<_> = ranges(rules)
-        .map(|(first, last)| format!("-A PREROUTING -m iprange --dst-range {first}-{last} -j {IN}"))
-        .collect();
-    lines.extend([
-        // A socket bound to the virtual address, or a conversation of one, needs
-        // no help; the match passes over wildcard listeners.
-        format!("-A {IN} -m socket -j RETURN"),
-        format!("-A {IN} ! -i lo -p tcp {}", queue(TCP_IN)),
-        format!("-A {IN} -p tcp {}", queue(OTHER_IN)),
-        format!("-A {IN} -p udp {}", queue(OTHER_IN)),
-        format!("-A {IN} -p icmp {}", queue(OTHER_IN)),
-    ]);
-    lines
-}
-
-fn mangle(rules: &RuleSet) -> Vec<String> {
-    let queue = |offset| queue(rules, offset);
-    let marked = format!("{TRANSLATED:#x}/{TRANSLATED:#x}");
-    let mut lines = vec![
-        // The verdict marks the packet, and here its flow takes the mark over.
-        format!("-A PREROUTING -m mark --mark {marked} -j {SAVE}"),
-        format!("-A POSTROUTING -m mark --mark {marked} -j {SAVE}"),
-        format!("-A {SAVE} -j CONNMARK --set-xmark {marked}"),
-        format!("-A {SAVE} -j MARK --set-xmark 0x0/{TRANSLATED:#x}"),
-        format!("-A OUTPUT -m connmark --mark {marked} -j {OUT}"),
-    ];
-    for parent in &rules.scope_parents {
-        lines.push(format!("-A OUTPUT -m cgroup --path {} -j {OUT}", quoted(parent)));
-    }
-    for (first, last) in ranges(rules) {
-        lines.push(format!("-A OUTPUT -m iprange --dst-range {first}-{last} -j {OUT}"));
-        // Bound to a virtual address: on the wire as in the program.
-        lines.push(format!("-A {OUT} -m iprange --src-range {first}-{last} -j RETURN"));
-    }
-    lines.extend(pings(rules, &marked));
-    // Without a daemon these are dropped: unchanged they would break their flow.
-    lines.push(format!(
-        "-A {OUT} ! -o lo -p tcp -m connmark --mark {marked} {}",
-        queue(TCP_OUT_TRANSLATED)
-    ));
-    lines.push(format!("-A {OUT} -m connmark --mark {marked} {}", queue(OTHER_OUT_TRANSLATED)));
-    // What began unchanged stays unchanged, and costs nothing from here on.
-    lines.push(format!("-A {OUT} -m conntrack --ctstate RELATED,ESTABLISHED -j RETURN"));
-    // Without a daemon new flows leave as if there were none of these rules.
-    for (first, last) in ranges(rules) {
-        for protocol in ["tcp", "udp"] {
-            lines.push(format!(
-                "-A {OUT} -o lo -p {protocol} -m iprange --dst-range {first}-{last} {} \
-                 --queue-bypass",
-                queue(OTHER_OUT_NEW)
-            ));
-        }
-    }
-    lines.extend([
-        format!("-A {OUT} -o lo -j RETURN"),
-        format!("-A {OUT} -m addrtype --dst-type MULTICAST -j RETURN"),
-        format!("-A {OUT} -m addrtype --dst-type BROADCAST -j RETURN"),
-        format!("-A {OUT} -p tcp {} --queue-bypass", queue(TCP_OUT_NEW)),
-        format!("-A {OUT} -p udp {} --queue-bypass", queue(OTHER_OUT_NEW)),
-    ]);
-    lines
-}
-
-/// Echo requests, each of which is looked at: an id is no port, and what has begun
-/// with it, changed or not, may be another session's.
-fn pings(rules: &RuleSet, marked: &str) -> Vec<String> {
-    let Some(program) = &rules.ping_program else { return Vec::new() };
-    const ASKS: &str = "-p icmp -m icmp --icmp-type echo-request";
-    let within = ranges(rules).map(|(first, last)| {
-        format!("-A {OUT} -o lo {ASKS} -m iprange --dst-range {first}-{last} -j {PING}")
-    });
-    let mut lines = vec![format!("-A {OUT} ! -o lo {ASKS} -j {PING}")];
-    lines.extend(within);
-    lines.extend([
-        format!("-A {PING} -m addrtype --dst-type MULTICAST -j RETURN"),
-        format!("-A {PING} -m addrtype --dst-type BROADCAST -j RETURN"),
-        // A rule that does nothing but run the program.
-        format!("-A {PING} -m bpf --object-pinned {}", quoted(&program.to_string_lossy())),
-        format!("-A {PING} -m connmark --mark {marked} {}", queue(rules, OTHER_OUT_TRANSLATED)),
-        format!("-A {PING} {} --queue-bypass", queue(rules, OTHER_OUT_NEW)),
-    ]);
-    lines
-}
-
-fn queue(rules: &RuleSet, offset: u16) -> String {
-    format!("-j NFQUEUE --queue-num {}", rules.base_queue.saturating_add(offset))
-}
-
-fn ranges(rules: &RuleSet) -> impl Iterator<Item = (Ipv4Addr, Ipv4Addr)> {
-    rules.pool.iter().filter_map(|range| match *range {
-        (IpAddr::V4(first), IpAddr::V4(last)) => Some((first, last)),
-        _ => None,
-    })
-}
-
-/// As `iptables-restore` takes an argument with spaces in it.
-fn quoted(argument: &str) -> String {
-    format!("\"{}\"", argument.replace('\\', "\\\\").replace('"', "\\\""))
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn rules() -> RuleSet {
+    pub(super) fn rules() -> RuleSet {
         let range = |a: &str, b: &str| (a.parse().unwrap(), b.parse().unwrap());
         RuleSet {
             base_queue: 7770,
             pool: vec![range("10.77.0.101", "10.77.0.199"), range("fd77::1", "fd77::9")],
             scope_parents: vec!["sessionip".to_owned(), "user.slice".to_owned()],
             ping_program: Some("/run/session ip/bpf/program-ping".into()),
+            ipv6: true,
         }
-    }
-
-    #[test]
-    fn only_new_flows_bypass_a_missing_daemon() {
-        let mut queues = Vec::new();
-        for rule in raw(&rules()).iter().chain(&mangle(&rules())) {
-            if let Some((_, queue)) = rule.split_once("--queue-num ") {
-                queues.push(queue.to_owned());
-            }
-        }
-        let bypassed: Vec<_> = queues.iter().filter(|q| q.ends_with("--queue-bypass")).collect();
-        let new =
-            ["7773", "7773", "7773", "7770", "7773"].map(|queue| format!("{queue} --queue-bypass"));
-        assert_eq!(bypassed, new.iter().collect::<Vec<_>>());
-        assert_eq!(queues.len(), 12);
     }
 
     #[test]
@@ -300,7 +230,7 @@ mod tests {
              [5:300] -A PREROUTING -m comment --comment \"a -j b\" -j SESSIONIP-IN\n\
              [0:0] -A SESSIONIP-IN -j SESSIONIP-OLD\nCOMMIT\n",
         );
-        let script = replacement(&TABLES[0], &saved, Some(&rules()));
+        let script = replacement(&TABLES[0], &saved, Some((&rules(), Family::Ipv4)));
         let start = "*raw\n-D PREROUTING -m comment --comment \"a -j b\" -j SESSIONIP-IN\n\
                      :SESSIONIP-IN - [0:0]\n:SESSIONIP-OLD - [0:0]\n-X SESSIONIP-OLD\n\
                      :SESSIONIP-IN - [0:0]\n-A PREROUTING -m iprange --dst-range";
@@ -317,16 +247,11 @@ mod tests {
     #[test]
     fn our_own_rules_have_their_own_shape() {
         let mut wanted = Saved::default();
-        mangle(&rules()).iter().for_each(|rule| wanted.note(rule));
+        mangle(&rules(), Family::Ipv4).iter().for_each(|rule| wanted.note(rule));
         assert!(wanted.has_the_shape_of(&wanted));
         assert_eq!(wanted.jumps().count(), 6);
         let mut doubled = wanted.clone();
         doubled.note("-A OUTPUT -j SESSIONIP-OUT");
         assert!(!doubled.has_the_shape_of(&wanted));
-    }
-
-    #[test]
-    fn an_argument_cannot_end_itself() {
-        assert_eq!(quoted("a b\"c"), "\"a b\\\"c\"");
     }
 }

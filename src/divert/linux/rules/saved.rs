@@ -2,6 +2,7 @@
 
 use super::PREFIX;
 use super::iptables::{self, RulesError};
+use crate::lease::Family;
 use std::collections::BTreeMap;
 
 /// Our part of a table.
@@ -22,8 +23,8 @@ struct Jump {
 }
 
 impl Saved {
-    pub(super) fn read(table: &str) -> Result<Self, RulesError> {
-        Ok(Self::parse(&iptables::save(table)?))
+    pub(super) fn read(family: Family, table: &str) -> Result<Self, RulesError> {
+        Ok(Self::parse(&iptables::save(family, table)?))
     }
 
     pub(super) fn parse(text: &str) -> Self {

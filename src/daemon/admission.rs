@@ -1,0 +1,179 @@
+//! Which addresses does a session get, and when are they on the host?
+
+use super::RunError;
+use super::keeper::{Keeper, in_full, now, warn_on};
+use crate::address::{self, PutOnError, arp, nd};
+use crate::companion::SessionEntry;
+use crate::lease::{Family, Refused};
+use crate::observe::event::Event as Record;
+use crate::owner;
+use crate::session::{Session, SessionId};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// A session that is logged on, and what it holds.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) session: Session,
+    pub(super) ipv4: Option<Ipv4Addr>,
+    pub(super) ipv6: Option<Ipv6Addr>,
+    private_ipv6: Option<Ipv6Addr>,
+    /// Its loopback address, whether or not anything uses it.
+    pub(super) loopback: Option<Ipv4Addr>,
+    /// Of which families it asked for an address and got none.
+    pub(super) lacks: Vec<Family>,
+}
+
+impl Held {
+    /// Its virtual addresses.
+    pub(super) fn leased(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        let ipv6 = self.ipv6.map(IpAddr::V6);
+        self.ipv4.map(IpAddr::V4).into_iter().chain(ipv6)
+    }
+
+    /// What is on the host for it.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        self.leased().chain(self.private_ipv6.map(IpAddr::V6))
+    }
+
+    /// It found the pool empty where it is missed: of IPv6 only if it has nothing.
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.lacks.contains(&Family::Ipv4) || !self.lacks.is_empty() && self.ipv4.is_none()
+    }
+}
+
+impl Keeper {
+    pub(super) fn admit(&mut self, session: Session) -> Result<(), RunError> {
+        let id = session.id;
+        if let Some(held) = self.sessions.get(&id) {
+            if held.session.scope == session.scope {
+                return Ok(());
+            }
+            // The number was used again before its end was seen.
+            self.dismiss(id)?;
+        }
+        let (mut ipv4, mut ipv6, mut lacks) = (None, None, Vec::new());
+        for family in Family::ALL {
+            if !self.config.pool.has(family) {
+                continue;
+            }
+            match self.lease(&session, family, lacks.is_empty()) {
+                Some(IpAddr::V4(address)) => ipv4 = Some(address),
+                Some(IpAddr::V6(address)) => ipv6 = Some(address),
+                None => lacks.push(family),
+            }
+        }
+        let private = address::private_ipv6(id);
+        let private_ipv6 = match self.addresses.put_on_private_ipv6(private) {
+            Ok(there) => there.then_some(private),
+            Err(error) => {
+                tracing::warn!(session = %id, "no private IPv6 address: {}", in_full(&error));
+                None
+            }
+        };
+        let loopback = id.loopback(self.config.loopback.mapping);
+        let used = loopback.filter(|_| self.config.loopback.enabled);
+        let entry = SessionEntry { id, ipv4, ipv6, private_ipv6, loopback: used };
+        let held = Held { session, ipv4, ipv6, private_ipv6, loopback, lacks };
+        if let Err(error) = self.companion.admit(&held.session, &entry) {
+            self.take_from_host(&held);
+            self.leases.give_back(now(), id);
+            return Err(error.into());
+        }
+        self.watch.admit(&held.session);
+        self.sessions.insert(id, held);
+        self.line.set_host(self.host())?;
+        self.save();
+        Ok(())
+    }
+
+    /// A lease that is on the host; `None`: the pool has none for this session.
+    /// `first`: nobody has been told yet that this session lacks anything.
+    fn lease(&mut self, session: &Session, family: Family, first: bool) -> Option<IpAddr> {
+        let id = session.id;
+        loop {
+            let address = match self.leases.grant(now(), id, &session.user.name, family) {
+                Ok(lease) => lease.address,
+                Err(refused) => {
+                    let why = match refused {
+                        Refused::Exhausted => String::new(),
+                        Refused::PerUser { .. } => format!(" {refused}"),
+                    };
+                    if first {
+                        tracing::warn!(session = %id, %family, "{}{why}", Refused::Exhausted);
+                        Record::NoAddress { session: id, user: &session.user.name }.record();
+                    }
+                    return None;
+                }
+            };
+            match self.put_on(address) {
+                Ok(()) => {
+                    tracing::info!(session = %id, %family, "session has its address");
+                    tracing::debug!(session = %id, user = session.user.name, %address);
+                    return Some(address);
+                }
+                Err(RunError::PutOn(taken @ PutOnError::Taken(_))) => {
+                    // Each turn takes one address out of the pool: it ends.
+                    tracing::warn!(session = %id, "{taken}");
+                    self.leases.give_back_one(now(), id, family);
+                    self.leases.avoid(address, "this machine uses it itself");
+                    Record::AddressOfThisHost { address }.record();
+                }
+                Err(error) => {
+                    tracing::warn!(session = %id, "no address for now: {}", in_full(&error));
+                    self.leases.give_back_one(now(), id, family);
+                    return None;
+                }
+            }
+        }
+    }
+
+    fn put_on(&mut self, address: IpAddr) -> Result<(), RunError> {
+        self.addresses.put_on(address, self.host_address(address)?)?;
+        self.announce(address);
+        Ok(())
+    }
+
+    pub(super) fn dismiss(&mut self, id: SessionId) -> Result<(), RunError> {
+        let Some(held) = self.sessions.remove(&id) else { return Ok(()) };
+        // The line first: from here on no packet leaves with its address.
+        self.line.set_host(self.host())?;
+        self.take_from_host(&held);
+        self.leases.give_back(now(), id);
+        tracing::info!(session = %id, "session ended");
+        self.save();
+        // An address that a reload had taken out of the pool leaves it now.
+        let left = held.leased().any(|address| !self.is_configured(address));
+        if left { self.apply() } else { Ok(()) }
+    }
+
+    /// Hook, sockets and addresses of a session that is over.
+    fn take_from_host(&mut self, held: &Held) {
+        self.watch.dismiss(&held.session);
+        let forgotten = self.companion.dismiss(&held.session);
+        warn_on("take a session from the hook", forgotten);
+        for address in held.leased() {
+            warn_on("end a session's sockets", owner::end_bound_to(address));
+        }
+        for address in held.addresses() {
+            warn_on("take off a session's address", self.addresses.take_off(address));
+        }
+    }
+
+    /// Tells the neighbours of every lease again: they may have forgotten, or
+    /// slept.
+    pub(super) fn announce_all(&self) {
+        self.held_addresses().into_iter().for_each(|address| self.announce(address));
+    }
+
+    /// Tells the neighbours who has the address now. It is a courtesy: they find
+    /// out by themselves when their entry is old.
+    fn announce(&self, address: IpAddr) {
+        let failed = match address {
+            IpAddr::V4(address) => arp::announce(&self.adapter, address).err().map(|e| in_full(&e)),
+            IpAddr::V6(address) => nd::announce(&self.adapter, address).err().map(|e| in_full(&e)),
+        };
+        if let Some(error) = failed {
+            tracing::debug!(error, "a lease was not announced");
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Is a session of its own by IPv6, too?
+
+use crate::actor::{Actor, PYTHON, script};
+use crate::world::{ANA, BEN, World, at, at_far, at_far6, until};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use sessionip::lab::network::{FAR_IPV6, HOST, HOST_IPV6, Namespace, Network};
+use sessionip::lab::process;
+use std::net::Ipv6Addr;
+
+const BOTH: &str = "'10.77.0.101-10.77.0.104', 'fd77::101-fd77::104'";
+
+#[test]
+fn two_sessions_listen_and_leave_by_ipv6_each_as_itself() {
+    let world = World::with_ranges(BOTH, "");
+    let mut far = world.far();
+    let (mut ana, mut ben) = (world.actor(1, ANA), world.actor(2, BEN));
+    let (v1, v2) = (world.ipv6(1), world.ipv6(2));
+    assert_ne!(v1, v2);
+    for (session, actor, own) in [(1, &mut ana, v1), (2, &mut ben, v2)] {
+        assert_eq!(actor.listen("tcp-v6only", "[::]:9000"), at(own, 9000));
+        assert_eq!(actor.listen("udp-v6only", "[::]:9000"), at(own, 9000));
+        let met = far.meet(at(own, 9000)).unwrap();
+        assert_eq!((met.who, met.asked), (format!("session-{session}"), at(own, 9000)));
+        let (met, answered) = far.ask(at(own, 9000)).unwrap();
+        assert_eq!((met.who, answered), (format!("session-{session}"), at(own, 9000)));
+        // Opened here: the packet line changes the source.
+        assert_eq!(actor.seen_by(at_far6()), Ok(own));
+        let (met, answered) = actor.ask(at_far6()).unwrap();
+        assert_eq!((met.from.ip(), answered), (own, at_far6()));
+        assert_eq!(actor.seen_by(at_far()), Ok(world.address(session)), "IPv4 as ever");
+    }
+    let reasons = world.json("status")["reasons"].clone();
+    assert!(reasons["session-source"].as_u64() >= Some(4), "{reasons}");
+    assert_eq!(reasons["no-ipv6"], Value::Null);
+    // Outside any session nothing has changed.
+    let mut outside = world.outside();
+    assert_eq!(outside.seen_by(at_far6()), Ok(HOST_IPV6.into()));
+    // Within the host each finds its own server at the host address, and the other's
+    // at the other's address.
+    assert_eq!(ana.meet(at(HOST_IPV6.into(), 9000)).unwrap().who, "session-1");
+    let met = ana.meet(at(v2, 9000)).unwrap();
+    assert_eq!((met.who.as_str(), met.from.ip()), ("session-2", v1));
+    assert_eq!(outside.meet(at(v2, 9000)).unwrap().from.ip(), HOST_IPV6);
+    assert_eq!(ben.meet("[::1]:9000").unwrap().who, "session-2");
+}
+
+#[test]
+fn a_port_that_nobody_has_is_told_by_icmpv6() {
+    let world = World::with_ranges(BOTH, "");
+    let mut ana = world.actor(1, ANA);
+    let closed = at(FAR_IPV6.into(), 7999);
+    assert_eq!(ana.tell(&format!("ask_connected {closed}")), Err("ECONNREFUSED".into()));
+}
+
+/// The far side becomes a router whose next link is narrow, and says so
+/// (RFC 8201); the host behind it does not know.
+#[test]
+fn a_narrow_path_is_told_by_icmpv6() {
+    let world = World::with_ranges(BOTH, "");
+    let beyond = Network::new(&format!("sip-beyond-{}", std::process::id())).unwrap();
+    let run = |namespace: &Namespace, line: &str| {
+        let words: Vec<_> = line.split(' ').collect();
+        namespace.output(&mut process::command(&words)).unwrap()
+    };
+    let (router, last) = (&world.network.client, &beyond.client);
+    run(router, &format!("ip link add hop type veth peer name hop netns {}", last.name()));
+    for (namespace, address, mtu) in [(router, "fd78::1/64", 1280), (last, "fd78::2/64", 1500)] {
+        run(namespace, &format!("ip address add {address} dev hop nodad"));
+        run(namespace, &format!("ip link set hop mtu {mtu} up"));
+    }
+    run(router, "sysctl -q net.ipv6.conf.all.forwarding=1");
+    run(last, "ip -6 route replace fd77::101/128 via fd78::1");
+    world.host(&["ip", "-6", "route", "add", "fd78::/64", "via", "fd77::2"]);
+    let mut server = Actor::start(last, process::command(&script(PYTHON)).arg("beyond"));
+    let there = server.listen("tcp", "[fd78::2]:7000");
+
+    let mut ana = world.actor(1, ANA);
+    let talk = ana.connect(there).unwrap();
+    assert_eq!(talk.met.from.ip(), world.ipv6(1));
+    assert_eq!(ana.transfer(&talk, 1 << 20), Ok("whole".into()));
+    let known = world.host(&["ip", "-6", "route", "show", "cache"]);
+    assert!(known.contains("fd78::2") && known.contains("mtu 1280"), "{known}");
+}
+
+#[test]
+fn leases_outlive_a_crash_and_a_clean_stop_leaves_nothing() {
+    let mut world = World::without_daemon(1, "");
+    world.set_ranges(BOTH, "");
+    let before = world.tables();
+    world.start();
+    let _far = world.far();
+    let mut ana = world.actor(1, ANA);
+    let v1 = world.ipv6(1);
+    ana.listen("tcp-v6only", "[::]:9000");
+    let talk = ana.connect(at_far6()).unwrap();
+    assert!(world.tables().iter().any(|line| line.contains(&v1.to_string())));
+    world.end(Signal::SIGKILL);
+    assert!(world.host(&["ip", "-6", "address", "show"]).contains(&v1.to_string()));
+    world.start();
+    until("the session is back", || world.json("sessions")[0]["id"] == 1);
+    assert_eq!(world.ipv6(1), v1);
+    // A flow that began translated goes on.
+    assert_eq!(ana.say(&talk, "hello"), Ok("hello".into()));
+    assert!(world.end(Signal::SIGTERM).success());
+    assert_eq!(world.tables(), before);
+}
+
+#[test]
+fn a_pool_of_nothing_but_ipv6_works() {
+    let world = World::with_ranges("'fd77::101-fd77::101'", "");
+    let mut far = world.far();
+    let (mut ana, mut ben) = (world.actor(1, ANA), world.actor(2, BEN));
+    let sessions = world.json("sessions");
+    assert_eq!(sessions[0]["state"], "leased");
+    assert_eq!(sessions[0]["virtual_ip"], Value::Null);
+    assert_eq!(sessions[1]["state"], "exhausted");
+    assert_eq!(world.json("status")["leases"]["free"], 0);
+    let v1 = world.ipv6(1);
+    assert_eq!(ana.listen("tcp", "[::]:9000"), at(v1, 9000));
+    assert_eq!(far.meet(at(v1, 9000)).unwrap().who, "session-1");
+    assert_eq!(ana.seen_by(at_far6()), Ok(v1));
+    assert_eq!(ana.seen_by(at_far()), Ok(HOST.into()));
+    assert_eq!(ben.seen_by(at_far6()), Ok(HOST_IPV6.into()));
+    assert!(world.count("no-ipv6") > 0);
+}
+
+#[test]
+fn only_the_family_that_is_empty_is_missed() {
+    let world = World::with_ranges("'10.77.0.101-10.77.0.104', 'fd77::101-fd77::101'", "");
+    let _far = world.far();
+    let (mut ana, mut ben) = (world.actor(1, ANA), world.actor(2, BEN));
+    assert_eq!(ana.seen_by(at_far6()), Ok(world.ipv6(1)));
+    assert_eq!(ben.seen_by(at_far()), Ok(world.address(2)));
+    assert_eq!(ben.seen_by(at_far6()), Ok(HOST_IPV6.into()));
+    let sessions = world.json("sessions");
+    assert_eq!(sessions[1]["state"], "leased");
+    assert_eq!(sessions[1]["virtual_ipv6"], Value::Null);
+    let notices = world.json("status")["notices"].to_string();
+    assert!(notices.contains("session 2 (IPv6): No virtual IP address is available"), "{notices}");
+    // What is scarcest is counted.
+    assert_eq!(world.json("status")["leases"]["free"], 0);
+}
+
+#[test]
+fn without_a_lease_ipv6_is_left_and_counted_or_blocked() {
+    let world = World::new(2, "");
+    let _far = world.far();
+    let mut ana = world.actor(1, ANA);
+    let before = world.count("no-ipv6");
+    assert_eq!(ana.seen_by(at_far6()), Ok(HOST_IPV6.into()));
+    assert!(ana.ask(at_far6()).is_ok());
+    assert!(world.count("no-ipv6") >= before + 2);
+    drop(ana);
+
+    let world = World::new(2, "[virtual-ip]\nipv6-without-lease = 'block'");
+    let _far = world.far();
+    let mut ana = world.actor(1, ANA);
+    assert_eq!(ana.meet(at_far6()).unwrap_err(), "timeout");
+    assert_eq!(ana.ask(at_far6()).unwrap_err(), "timeout");
+    assert!(world.count("no-ipv6") > 0);
+    assert_eq!(ana.seen_by(at_far()), Ok(world.address(1)));
+    assert_eq!(world.outside().seen_by(at_far6()), Ok(HOST_IPV6.into()));
+}
+
+#[test]
+fn an_ipv6_address_that_another_machine_has_is_not_given() {
+    let mut world = World::without_daemon(2, "");
+    let there = ["ip", "address", "add", "fd77::101/64", "dev", "lab-far", "nodad"];
+    world.network.client.output(&mut process::command(&there)).unwrap();
+    world.set_ranges(BOTH, "");
+    world.start();
+    let noticed = || world.json("status")["notices"].to_string().contains("fd77::101 is not given");
+    until("the neighbour is noticed", noticed);
+    let _ana = world.actor(1, ANA);
+    assert_eq!(world.ipv6(1), "fd77::102".parse::<Ipv6Addr>().unwrap());
+}
