@@ -19,6 +19,7 @@ mod pings;
 mod programs;
 mod reload;
 mod restart;
+mod spoken;
 mod table;
 mod wire;
 mod world;

@@ -3,7 +3,7 @@
 
 use crate::world::{ANA, BEN, World};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 /// A name that no file and no DNS of this machine has.
 const NAME: &str = "terminal-server-of-a-test";
@@ -21,7 +21,7 @@ print(socket.gethostbyname("localhost"))
 "#;
 
 /// The module, as cargo builds it, under the name that glibc loads.
-fn module(world: &World) -> PathBuf {
+pub(crate) fn module(world: &World) -> PathBuf {
     let profile = Path::new(env!("CARGO_BIN_EXE_sessionip")).parent().unwrap();
     let built = Command::new(env!("CARGO"))
         .args(["build", "--locked", "--package", "sessionip-names", "--target-dir"])
@@ -39,25 +39,29 @@ fn module(world: &World) -> PathBuf {
     folder
 }
 
-/// Runs a command line on a host of that name which asks the module first.
-fn with_names(world: &World, library: &Path, command: &[&str]) -> Output {
+/// A command line on a host of that name which asks the module first.
+fn with_names(world: &World, library: &Path, command: &[&str]) -> Command {
     let place = world.directory.path().display();
     let prepare = format!(
         "hostname {NAME} && mount --bind {place}/nsswitch.conf /etc/nsswitch.conf && exec \"$@\""
     );
     let mut words = Command::new("unshare");
     words.args(["--mount", "--uts", "sh", "-c", &prepare, "sh"]).args(command);
-    words.env("LD_LIBRARY_PATH", library);
-    world.network.host.within(|| words.output()).unwrap().unwrap()
+    words.env("LD_LIBRARY_PATH", library).stdin(Stdio::null());
+    words
 }
 
-/// In a session, as that user.
-fn in_session(
+fn run(world: &World, mut command: Command) -> Output {
+    world.network.host.within(|| command.output()).unwrap().unwrap()
+}
+
+/// The same in a session, as that user.
+pub(crate) fn in_session(
     world: &World,
     library: &Path,
     (session, user): (u32, &str),
     command: &[&str],
-) -> Output {
+) -> Command {
     let program = world.program.to_str().unwrap();
     let config = world.config.to_str().unwrap();
     let (number, library_path) =
@@ -73,6 +77,10 @@ fn said(output: &Output) -> String {
     text.into_owned()
 }
 
+fn ask(world: &World, library: &Path, who: (u32, &str), command: &[&str]) -> Output {
+    run(world, in_session(world, library, who, command))
+}
+
 #[test]
 fn the_machines_name_is_the_sessions_address() {
     let world = World::new(4, "[virtual-ip]\nexcept = ['perl']\n[hook]\nscope = 'connect'");
@@ -81,30 +89,29 @@ fn the_machines_name_is_the_sessions_address() {
     let _shells = [world.actor(1, ANA), world.actor(2, BEN)];
     for who in [(1, ANA), (2, BEN)] {
         let v = world.address(who.0).to_string();
-        let ask = ["/usr/bin/python3", "-c", ASK, &v];
-        let answer = said(&in_session(&world, &library, who, &ask));
+        let question = ["/usr/bin/python3", "-c", ASK, &v];
+        let answer = said(&ask(&world, &library, who, &question));
         assert_eq!(answer, format!("{v}\n{v}\n{v}\n{NAME}\n{NAME}\n127.0.0.1\n"));
-        let answer = said(&in_session(&world, &library, who, &["getent", "hosts", NAME]));
+        let answer = said(&ask(&world, &library, who, &["getent", "hosts", NAME]));
         assert_eq!(answer.split_whitespace().collect::<Vec<_>>(), [v.as_str(), NAME]);
-        let answer = said(&in_session(&world, &library, who, &["getent", "hosts", &v]));
+        let answer = said(&ask(&world, &library, who, &["getent", "hosts", &v]));
         assert_eq!(answer.split_whitespace().collect::<Vec<_>>(), [v.as_str(), NAME]);
     }
     let other = world.address(2).to_string();
-    let answer = in_session(&world, &library, (1, ANA), &["getent", "hosts", &other]);
+    let answer = ask(&world, &library, (1, ANA), &["getent", "hosts", &other]);
     assert!(!answer.status.success(), "another session's address: {answer:?}");
 
     // Who has no address of his own asks the next service, which knows no such name.
-    let outside = with_names(&world, &library, &["getent", "hosts", NAME]);
+    let outside = run(&world, with_names(&world, &library, &["getent", "hosts", NAME]));
     assert!(!outside.status.success(), "outside any session: {outside:?}");
     let perl = ["perl", "-e", "print defined gethostbyname($ARGV[0]) ? 'found' : 'none'", NAME];
-    let excepted = said(&in_session(&world, &library, (1, ANA), &perl));
+    let excepted = said(&ask(&world, &library, (1, ANA), &perl));
     assert_eq!(excepted, "none");
     world.configure(4, "[hook]\nscope = 'connect'");
     assert!(world.answer(&["reload"]).status.success());
-    let listed = said(&in_session(&world, &library, (1, ANA), &perl));
+    let listed = said(&ask(&world, &library, (1, ANA), &perl));
     assert_eq!(listed, "found");
-    let localhost =
-        said(&in_session(&world, &library, (1, ANA), &["getent", "hosts", "localhost"]));
+    let localhost = said(&ask(&world, &library, (1, ANA), &["getent", "hosts", "localhost"]));
     assert!(localhost.contains("localhost"), "{localhost}");
 }
 
@@ -113,6 +120,6 @@ fn by_default_the_next_service_answers() {
     let world = World::new(4, "");
     let library = module(&world);
     let _shell = world.actor(1, ANA);
-    let answer = in_session(&world, &library, (1, ANA), &["getent", "hosts", NAME]);
+    let answer = ask(&world, &library, (1, ANA), &["getent", "hosts", NAME]);
     assert!(!answer.status.success(), "{answer:?}");
 }
