@@ -7,6 +7,7 @@ use super::{LabError, wait};
 use nix::mount::{MntFlags, umount2};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -69,6 +70,9 @@ pub struct Socket {
 pub struct Status {
     /// `packet` or `offload`.
     pub datapath: String,
+    /// How many packets met each reason.
+    #[serde(default)]
+    pub reasons: BTreeMap<String, u64>,
 }
 
 impl Product {

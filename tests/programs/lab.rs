@@ -19,6 +19,28 @@ const EXCLUDED: &str = "'udp/67', 'udp/68', 'udp/5353', 'udp/1900', 'udp/9998', 
 pub(crate) struct World {
     /// Is 127.0.0.1 each session's own?
     pub(crate) loopback: bool,
+    /// Is the source chosen at connect, too?
+    pub(crate) connect: bool,
+    /// Does what cannot have its session's address stay off the network?
+    pub(crate) strict: bool,
+}
+
+impl World {
+    /// What is different from the defaults.
+    fn tables(self) -> String {
+        let mut tables = format!("[hook]\nexclude = [{EXCLUDED}]\n");
+        if self.connect {
+            tables += "scope = 'connect'\n";
+        }
+        if self.loopback {
+            tables += "[loopback]\nenabled = true\nprograms = ['*']\n";
+        }
+        if self.strict {
+            tables += "[virtual-ip]\nwhen-exhausted = 'block'\n";
+            tables += "[divert]\nunknown-owner = 'drop'\n";
+        }
+        tables
+    }
 }
 
 /// The order is that of taking it down.
@@ -38,7 +60,7 @@ impl Lab {
         let directory = tempfile::Builder::new().prefix(&name).tempdir().unwrap();
         let network = Network::new(&name).unwrap();
         let program = Path::new(env!("CARGO_BIN_EXE_sessionip"));
-        let configuration = configuration(directory.path());
+        let configuration = configuration(directory.path(), world);
         let product =
             Product::start_with(program, &network.host, directory.path(), &configuration).unwrap();
         let sessions = sessions::open(&product, &network, 2).unwrap();
@@ -47,6 +69,11 @@ impl Lab {
         std::fs::create_dir(lab.shared()).unwrap();
         std::fs::set_permissions(lab.shared(), Permissions::from_mode(0o1777)).unwrap();
         lab
+    }
+
+    /// A file of the tests' own.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
     }
 
     /// Where the programs are that the tests build.
@@ -74,21 +101,20 @@ pub(crate) fn give(path: &Path, session: &Opened) {
     nix::unistd::chown(path, Some(user.uid), Some(user.gid)).unwrap();
 }
 
-fn configuration(directory: &Path) -> String {
-    let directory = directory.display();
+/// With as many addresses as sessions: a third one has none.
+fn configuration(directory: &Path, world: World) -> String {
+    let (directory, tables) = (directory.display(), world.tables());
     format!(
         "\
 state-dir = '{directory}/state'
 control = '{directory}/control/control.sock'
 
 [pool]
-ranges = ['10.77.0.101-10.77.0.104']
-
-[hook]
-exclude = [{EXCLUDED}]
+ranges = ['10.77.0.101-10.77.0.102']
 
 [metrics]
 listen = ''
-"
+
+{tables}"
     )
 }

@@ -8,6 +8,7 @@
 //! | packaged, runtimes | the rows |
 //! | copies, client | does a row hold, and who sends it its word? |
 //! | broadcast | what of receivers of broadcasts? |
+//! | outward, wire | which address do clients have on the wire? |
 //! | lab | what do they run in? |
 //! | built, sources/ | what do the tests build or write themselves? |
 //!
@@ -21,9 +22,11 @@ mod built;
 mod client;
 mod copies;
 mod lab;
+mod outward;
 mod packaged;
 mod program;
 mod runtimes;
+mod wire;
 
 use lab::{Lab, World};
 use program::Program;
@@ -40,8 +43,26 @@ fn every_program_of_two_sessions_hears_its_own() {
 }
 
 #[test]
+fn every_program_of_two_sessions_hears_its_own_where_sources_are_chosen_at_connect() {
+    let lab = Lab::new(World { connect: true, ..World::default() });
+    each(|program| copies::each_hears_its_own(&lab, program));
+}
+
+#[test]
 fn receivers_of_broadcasts_hear_them_by_exclusion() {
     broadcast::receivers_hear_it_by_exclusion(&Lab::new(World::default()));
+}
+
+#[test]
+fn no_packet_of_a_session_has_the_host_address_where_it_must_not() {
+    for connect in [false, true] {
+        outward::no_packet_has_the_host_address(World { connect, ..World::default() });
+    }
+}
+
+#[test]
+fn packets_that_have_the_host_address_are_counted() {
+    outward::those_with_the_host_address_are_counted();
 }
 
 /// Does `work` for every row, and tells all that fail.
