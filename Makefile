@@ -8,9 +8,12 @@ export SESSIONIP := $(abspath $(or $(CARGO_TARGET_DIR),target))/release/sessioni
 
 # The same for Windows: the folder of what the tests run under Wine.
 export SESSIONIP_WINDOWS := $(abspath $(or $(CARGO_TARGET_DIR),target))/x86_64-pc-windows-gnu/debug
+# What goes into 32-bit programs.
+WINDOWS32_BUILT := $(abspath $(or $(CARGO_TARGET_DIR),target))/i686-pc-windows-gnu/debug
 # Not the benches of what only Linux has.
 WINDOWS_TARGETS := --lib --bins --tests --bench packet --bench engine --bench socket_table --bench windivert
 WINDOWS_TESTED := -p sessionip -p sessionip-hook -p sessionip-hook-dll
+WINDOWS32_TESTED := -p sessionip-hook -p sessionip-hook-dll
 
 .PHONY: help setup build lab test bench windows windows-reproducible windows-setup windows-build
 
@@ -39,6 +42,8 @@ windows-reproducible: windows-setup ## Make it twice, from two clean clones, and
 
 windows-build: windows-setup ## Build for Windows, with debug assertions
 	. .ci/windows-env && cargo build $$WINDOWS --workspace --locked
+	. .ci/windows-env && cargo build $$WINDOWS32 -p sessionip-hook-dll -p sessionip-hook-inject --locked
+	@.ci/name-hooks $(SESSIONIP_WINDOWS) $(WINDOWS32_BUILT) $(SESSIONIP_WINDOWS)
 	@# An unoptimized executable imports it, and who starts one passes no path on.
 	@. .ci/windows-env && cp "$$WINDIVERT_PATH/WinDivert.dll" $(SESSIONIP_WINDOWS)/deps/
 	@$(MAKE) --no-print-directory -C tests/windows/victims
@@ -50,6 +55,9 @@ test: setup build windows-setup windows-build ## Check style and documentation, 
 	cargo test --workspace --lib --bins --tests --locked --no-fail-fast
 	. .ci/windows-env && cargo clippy $$WINDOWS --workspace $(WINDOWS_TARGETS) --locked -- -D warnings
 	. .ci/windows-env && cargo test $$WINDOWS $(WINDOWS_TESTED) --lib --tests --no-fail-fast --locked
+	. .ci/windows-env && cargo clippy $$WINDOWS32 $(WINDOWS32_TESTED) -p sessionip-hook-inject --lib --bins --tests --locked -- -D warnings
+	@# Wine cannot walk the stack of a 32-bit thread to its end.
+	. .ci/windows-env && RUST_BACKTRACE=0 cargo test $$WINDOWS32 $(WINDOWS32_TESTED) --lib --tests --no-fail-fast --locked
 
 bench: ## Measure the packet path
 	cargo bench --locked

@@ -5,7 +5,7 @@ setlocal EnableExtensions DisableDelayedExpansion
 set "from=%~dp0"
 set "to=%ProgramFiles%\sessionip"
 set "data=%ProgramData%\sessionip"
-set "programs=sessionip.exe sessionip_hook.dll WinDivert.dll WinDivert64.sys"
+set "programs=sessionip.exe sessionip_hook.dll sessionip_hook32.dll sessionip_inject32.exe sessionip_inject64.exe WinDivert.dll WinDivert64.sys"
 set "papers=README.txt NOTICE LICENSE-MIT LICENSE-APACHE LICENSE-WinDivert THIRD-PARTY.txt"
 
 for %%F in (%programs% %papers% sessionip.toml) do if not exist "%from%%%F" (

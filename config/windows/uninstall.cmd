@@ -29,7 +29,7 @@ set left=
 if exist "%to%\" (
     del /q "%to%\*.old" >nul 2>&1
     if exist "%to%\*.old" set left=yes
-    for %%F in (sessionip.exe sessionip_hook.dll WinDivert.dll WinDivert64.sys README.txt NOTICE LICENSE-MIT LICENSE-APACHE LICENSE-WinDivert THIRD-PARTY.txt) do (
+    for %%F in (sessionip.exe sessionip_hook.dll sessionip_hook32.dll sessionip_inject32.exe sessionip_inject64.exe WinDivert.dll WinDivert64.sys README.txt NOTICE LICENSE-MIT LICENSE-APACHE LICENSE-WinDivert THIRD-PARTY.txt) do (
         if exist "%to%\%%F" del /q "%to%\%%F" >nul 2>&1
         if exist "%to%\%%F" set left=yes
     )

@@ -12,8 +12,9 @@ pub enum Refusal {
     SignedOnly,
     /// Its dynamic code policy lets nobody patch a function.
     NoDynamicCode,
-    /// It is a 32-bit program.
-    ThirtyTwoBit,
+    /// It is a program of the other width (to the daemon: a 32-bit one), and what
+    /// gets the hook into those is missing.
+    NoHelper,
     /// It has ended.
     Gone,
     /// The system does not let us near it.
@@ -25,13 +26,25 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Protected,
+        Self::SignedOnly,
+        Self::NoDynamicCode,
+        Self::NoHelper,
+        Self::Gone,
+        Self::AccessDenied,
+        Self::TimedOut,
+        Self::NotLoaded,
+    ];
+
     /// The word for tables and labels.
     pub fn word(self) -> &'static str {
         match self {
             Self::Protected => "protected",
             Self::SignedOnly => "signed-only",
             Self::NoDynamicCode => "no-dynamic-code",
-            Self::ThirtyTwoBit => "32-bit",
+            Self::NoHelper => "no-helper",
             Self::Gone => "gone",
             Self::AccessDenied => "access-denied",
             Self::TimedOut => "timed-out",
@@ -55,9 +68,10 @@ impl fmt::Display for Refusal {
                 "its dynamic code policy forbids changes to code in memory: its listeners stay \
                  where it binds them, unless its maker turns the policy off"
             }
-            Self::ThirtyTwoBit => {
-                "it is a 32-bit program, and the hook is 64-bit in this version: its listeners \
-                 stay where it binds them; use the 64-bit edition where there is one"
+            Self::NoHelper => {
+                "it is a 32-bit program, and its hook could not be brought: look whether \
+                 sessionip_inject32.exe and sessionip_hook32.dll lie beside sessionip.exe, and are \
+                 let through by security products"
             }
             Self::Gone => "it had ended",
             Self::AccessDenied => {
@@ -82,16 +96,7 @@ mod tests {
 
     #[test]
     fn each_refusal_has_a_word_and_a_sentence_of_its_own() {
-        let all = [
-            Refusal::Protected,
-            Refusal::SignedOnly,
-            Refusal::NoDynamicCode,
-            Refusal::ThirtyTwoBit,
-            Refusal::Gone,
-            Refusal::AccessDenied,
-            Refusal::TimedOut,
-            Refusal::NotLoaded,
-        ];
+        let all = Refusal::ALL;
         let words: std::collections::BTreeSet<_> = all.iter().map(|r| r.word()).collect();
         let sentences: std::collections::BTreeSet<_> = all.iter().map(Refusal::to_string).collect();
         assert_eq!((words.len(), sentences.len()), (all.len(), all.len()));

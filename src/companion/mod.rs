@@ -9,8 +9,8 @@
 //! programs do nothing for anybody until they are told a policy, sessions, and
 //! the addresses of the host.
 //!
-//! Windows: `sessionip_hook.dll` is loaded into the programs of the sessions, and
-//! hands itself on to their children. It reads a section that the daemon
+//! Windows: `sessionip_hook.dll` (`sessionip_hook32.dll` in 32-bit ones) is loaded
+//! into the programs of the sessions, and hands itself on to their children. It reads a section that the daemon
 //! publishes, and reports by a mailslot what it moved.
 
 #[cfg(target_os = "linux")]

@@ -15,7 +15,7 @@ use sessionip::session::{Scope, Session as Login, SessionId, User};
 use sessionip_hook::windows::{DLL, process};
 use std::io::Write;
 use std::net::UdpSocket;
-use std::os::windows::io::AsRawHandle;
+use std::os::windows::io::{AsHandle, AsRawHandle};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -64,6 +64,15 @@ fn entry() -> SessionEntry {
         ipv6: None,
         private_ipv6: None,
         loopback: None,
+    }
+}
+
+fn login() -> Login {
+    Login {
+        id: session(),
+        user: User { id: "S-1-5-21-0-0-0-1000".to_owned(), name: "ana".to_owned() },
+        since: jiff::Timestamp::UNIX_EPOCH,
+        scope: Scope { logon: 0 },
     }
 }
 
@@ -144,6 +153,65 @@ fn programs_that_run_get_the_hook_and_report() {
     companion.unload().unwrap();
 }
 
+/// The program in C that `make -C tests/windows/victims` builds, as a 32-bit one: it
+/// listens when it is told.
+struct ThirtyTwoBit(Child);
+
+impl ThirtyTwoBit {
+    fn start() -> Self {
+        // target/TARGET/PROFILE/deps/this.exe
+        let this = std::env::current_exe().unwrap();
+        let target = this.ancestors().nth(4).unwrap();
+        let file = target.join("i686-pc-windows-gnu").join("victims").join("bind.exe");
+        assert!(file.exists(), "make -C tests/windows/victims builds {}", file.display());
+        let mut command = Command::new(file);
+        command.args(["9310", "--later"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let child = command.spawn().unwrap();
+        assert!(process::is_32_bit(child.as_handle()));
+        Self(child)
+    }
+
+    fn listens(mut self) -> String {
+        writeln!(self.0.stdin.as_mut().unwrap()).unwrap();
+        let said = self.0.wait_with_output().unwrap().stdout;
+        String::from_utf8(said).unwrap().split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+}
+
+#[test]
+fn programs_of_32_bits_get_the_hook_too() {
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let before = ThirtyTwoBit::start();
+    let mut companion = Companion::load(&options()).unwrap();
+    companion.set_policy(&policy()).unwrap();
+    companion.admit(&login(), &entry()).unwrap();
+    let pid = before.0.id();
+    assert!(companion.unhooked().iter().all(|it| it.pid != pid), "the sweep hooked it");
+    assert_eq!(companion.inject(pid), Injected::AlreadyHooked);
+    let after = ThirtyTwoBit::start();
+    assert_eq!(companion.inject(after.0.id()), Injected::Hooked);
+    assert_eq!(before.listens(), "ready tcp=127.0.0.2:9310 udp=127.0.0.2:9310");
+    assert_eq!(after.listens(), "ready tcp=127.0.0.2:9310 udp=127.0.0.2:9310");
+    companion.unload().unwrap();
+}
+
+#[test]
+fn without_the_hook_for_32_bits_such_programs_are_named_and_run_on() {
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = tempfile::tempdir().unwrap();
+    let dll = folder.path().join(DLL);
+    std::fs::copy(options().dll, &dll).unwrap();
+    let mut companion = Companion::load(&Options { dll }).unwrap();
+    companion.set_policy(&policy()).unwrap();
+    let program = ThirtyTwoBit::start();
+    companion.admit(&login(), &entry()).unwrap();
+    let unhooked = companion.unhooked();
+    let named = unhooked.iter().find(|it| it.pid == program.0.id()).expect("it is named");
+    assert_eq!(named.refusal, Refusal::NoHelper);
+    assert_eq!(program.listens(), "ready tcp=0.0.0.0:9310 udp=0.0.0.0:9310");
+    companion.unload().unwrap();
+}
+
 #[test]
 fn a_session_is_swept_and_who_is_excepted_is_left_alone() {
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -210,12 +278,6 @@ fn exec_starts_a_program_with_the_hook_in_it() {
     let mut companion = Companion::load(&options()).unwrap();
     companion.set_policy(&policy()).unwrap();
     companion.set_session(&entry()).unwrap();
-    let login = Login {
-        id: session(),
-        user: User { id: "S-1-5-21-0-0-0-1000".to_owned(), name: "ana".to_owned() },
-        since: jiff::Timestamp::UNIX_EPOCH,
-        scope: Scope { logon: 0 },
-    };
     // The program's output is a file that the caller holds.
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("output");
@@ -226,7 +288,7 @@ fn exec_starts_a_program_with_the_hook_in_it() {
         format!("cmd /c set {ROLE}=now 0.0.0.0:9301&& \"{}\" {}", this.display(), ACTS.join(" "));
     let started = companion.start(
         std::process::id(),
-        &login,
+        &login(),
         &Start {
             session: session(),
             user: None,

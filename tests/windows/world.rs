@@ -109,7 +109,15 @@ impl World {
         let folder = self.folder.path();
         run(&format!("{} {}", script("driver/build.sh"), folder.display()));
         let built = built();
-        for name in ["sessionip.exe", "sessionip_hook.dll", "session-run.exe", "listener.exe"] {
+        for name in [
+            "sessionip.exe",
+            "sessionip_hook.dll",
+            "sessionip_hook32.dll",
+            "sessionip_inject32.exe",
+            "sessionip_inject64.exe",
+            "session-run.exe",
+            "listener.exe",
+        ] {
             let from = built.join(name);
             fs::copy(&from, folder.join(name))
                 .unwrap_or_else(|e| panic!("{}: {e}: run 'make windows-build'", from.display()));

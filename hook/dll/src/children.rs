@@ -1,16 +1,18 @@
 //! The detour of `CreateProcessInternalW`: children carry the hook too.
 //!
-//! A child is made suspended, gets the DLL, and runs on. One that refuses the
-//! DLL runs without it.
+//! A child is made suspended, gets the DLL, and runs on: one of the other width by
+//! a helper. One that refuses the DLL runs without it.
 
 use crate::detour::{LastError, Original};
 use crate::{entry, identity, own_mark, published};
 use hook::decide::Tables as _;
 use hook::guard::guarded;
+use hook::windows::helper::{self, Birth, Errand, is_for_helper};
 use hook::windows::inject::inject;
 use hook::windows::{mark, process};
 use std::ffi::c_void;
 use std::os::windows::io::BorrowedHandle;
+use std::ptr::{null, null_mut};
 use std::time::Duration;
 use windows_sys::Win32::Foundation::HANDLE;
 use windows_sys::Win32::System::Threading::{
@@ -47,6 +49,17 @@ pub(crate) fn install() -> bool {
     unsafe { ORIGINAL.install("kernelbase.dll", c"CreateProcessInternalW", create as *mut c_void) }
 }
 
+/// The function as it goes on behind the detour.
+///
+/// # Safety
+/// Only for what the detour calls, itself or through others.
+#[expect(unsafe_code, reason = "a pointer becomes a function")]
+unsafe fn original() -> Create {
+    // SAFETY: install() stored where the function goes on before the first call
+    // came, by its own signature.
+    unsafe { std::mem::transmute::<*mut c_void, Create>(ORIGINAL.pointer()) }
+}
+
 #[expect(unsafe_code, reason = "it stands in for a function of the system")]
 unsafe extern "system" fn create(
     token: HANDLE,
@@ -62,9 +75,8 @@ unsafe extern "system" fn create(
     information: *mut PROCESS_INFORMATION,
     new_token: *mut HANDLE,
 ) -> BOOL {
-    // SAFETY: it is only called through a detour, which install() made after it
-    // stored where the function goes on, by its own signature.
-    let original = unsafe { std::mem::transmute::<*mut c_void, Create>(ORIGINAL.pointer()) };
+    // SAFETY: it is called through the detour.
+    let original = unsafe { original() };
     let ours = is_for_us(flags) && !information.is_null();
     let asked = if ours { flags | CREATE_SUSPENDED } else { flags };
     // SAFETY: the caller's own arguments, and one flag more.
@@ -119,10 +131,36 @@ fn adopt(child: BorrowedHandle<'_>) {
         return;
     }
     let Some(own) = entry::own() else { return };
-    if let Ok(base) = inject(child, &own.path, PATIENCE)
+    if is_for_helper(child) {
+        let errand = Errand { pid: process::number_of(child), lists, wait: PATIENCE };
+        let _ = helper::send(own.folder(), &errand, &make_helper);
+    } else if let Ok(base) = inject(child, &own.path, PATIENCE)
         && lists != 0
         && let Some(offset) = own_mark::offset(own.base)
     {
         mark::tell(child, base, offset, lists);
+    }
+}
+
+/// The helper is nobody's child to hook.
+#[expect(unsafe_code, reason = "a call of the system")]
+fn make_helper(birth: &mut Birth<'_>) -> BOOL {
+    // SAFETY: adopt() is called by the detour; the command line ends in a zero and
+    // may be written; nulls stand for what the caller has.
+    unsafe {
+        original()(
+            null_mut(),
+            null(),
+            birth.command_line.as_mut_ptr(),
+            null(),
+            null(),
+            0,
+            birth.flags,
+            null(),
+            null(),
+            (&raw const *birth.startup).cast(),
+            birth.information,
+            null_mut(),
+        )
     }
 }

@@ -22,6 +22,14 @@ pub(crate) struct Own {
     pub(crate) path: Vec<u16>,
 }
 
+impl Own {
+    /// Where it lies, without a separator at the end.
+    pub(crate) fn folder(&self) -> &[u16] {
+        let end = self.path.iter().rposition(|unit| *unit == u16::from(b'\\'));
+        self.path.get(..end.unwrap_or_default()).unwrap_or_default()
+    }
+}
+
 static OWN: OnceLock<Own> = OnceLock::new();
 
 /// This DLL, once it was loaded as one.

@@ -1,7 +1,8 @@
 //! How does the DLL get into a process that is there already?
 
+use super::helper::is_for_helper;
 use super::mark::base_in;
-use super::process::{has_ended, is_32_bit};
+use super::process::has_ended;
 use super::shared::owned;
 use super::wide;
 use crate::refusal::Refusal;
@@ -36,7 +37,8 @@ pub const ACCESS: u32 = PROCESS_CREATE_THREAD
     | PROCESS_VM_WRITE;
 
 /// Has a process load the DLL at that path, which ends in a zero, and returns
-/// where it was loaded. The process may be suspended. Waits up to `wait`.
+/// where it was loaded. The process is as wide as the caller, and may be
+/// suspended. Waits up to `wait`.
 ///
 /// # Errors
 /// See [`Refusal`]; the process runs on without the hook.
@@ -59,8 +61,8 @@ fn forbids(process: BorrowedHandle<'_>) -> Option<Refusal> {
     const DYNAMIC: u32 = 0b1;
     if has_ended(process) {
         Some(Refusal::Gone)
-    } else if is_32_bit(process) {
-        Some(Refusal::ThirtyTwoBit)
+    } else if is_for_helper(process) {
+        Some(Refusal::NoHelper)
     } else if is_protected(process) {
         Some(Refusal::Protected)
     } else if policy(process, ProcessSignaturePolicy) & SIGNED != 0 {
@@ -109,7 +111,7 @@ pub fn is_protected(process: BorrowedHandle<'_>) -> bool {
 fn load(process: BorrowedHandle<'_>, dll: &[u16], wait: Duration) -> Result<(), Refusal> {
     let start = load_library().ok_or(Refusal::NotLoaded)?;
     let path = Remote::write(process, dll)?;
-    // SAFETY: LoadLibraryW lies at the same address in every 64-bit process
+    // SAFETY: LoadLibraryW lies at the same address in every process of a width
     // (system DLLs are moved once per start of the machine), and takes one
     // pointer as a thread's function does; it points to the path over there.
     let thread = unsafe {

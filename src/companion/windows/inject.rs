@@ -6,6 +6,7 @@ use crate::session::SessionId;
 use sessionip_hook::decide::Program;
 use sessionip_hook::refusal::Refusal;
 use sessionip_hook::section::{Content, file_name};
+use sessionip_hook::windows::helper::{self, Errand, Helped, is_for_helper};
 use sessionip_hook::windows::inject::{ACCESS, inject, is_protected};
 use sessionip_hook::windows::mark::{self, Offset};
 use sessionip_hook::windows::process::{self, Listed};
@@ -47,6 +48,8 @@ pub enum Injected {
 pub(super) struct Injector {
     /// The path, with a zero at the end.
     dll: Vec<u16>,
+    /// Where it lies, with all for 32-bit programs beside it.
+    folder: Vec<u16>,
     offset: Offset,
     /// By number; the beginning tells a number that was used again.
     seen: HashMap<u32, Seen>,
@@ -71,7 +74,8 @@ impl Injector {
         if let Err(error) = process::debug_privilege() {
             tracing::debug!(%error, "other users' programs may be out of the hook's reach");
         }
-        Ok(Self { dll: path, offset, seen: HashMap::new() })
+        let folder = dll.parent().unwrap_or(Path::new("")).as_os_str().encode_wide().collect();
+        Ok(Self { dll: path, folder, offset, seen: HashMap::new() })
     }
 
     /// Other lists: whoever was left alone is looked at again, and who descends
@@ -152,6 +156,9 @@ impl Injector {
         if process::program_of(process).is_some_and(|path| listing(content, &path).excepted) {
             return Injected::Excepted;
         }
+        if is_for_helper(process) {
+            return self.send_helper(pid, process, descent, content, patience);
+        }
         let (base, done) = match mark::base_in(process) {
             Some(base) => (base, Injected::AlreadyHooked),
             None => match inject(process, &self.dll, patience) {
@@ -164,6 +171,29 @@ impl Injector {
             tracing::debug!(pid, "the hook in this process is another edition");
         }
         done
+    }
+
+    /// A 32-bit program. Whether it has the hook, and whether it knows of whom it
+    /// descends, only the helper can see.
+    fn send_helper(
+        &self,
+        pid: u32,
+        process: BorrowedHandle<'_>,
+        descent: &Descent<'_>,
+        content: &Content,
+        patience: Duration,
+    ) -> Injected {
+        // This alone can be seen before.
+        if is_protected(process) {
+            return Injected::Refused(Refusal::Protected);
+        }
+        let lists = if descent.is_of_listed(pid) { content.lists } else { 0 };
+        let errand = Errand { pid, lists, wait: patience };
+        match helper::send(&self.folder, &errand, &helper::make) {
+            Ok(Helped::Hooked) => Injected::Hooked,
+            Ok(Helped::AlreadyHooked) => Injected::AlreadyHooked,
+            Err(refusal) => Injected::Refused(refusal),
+        }
     }
 
     /// Gets the hook into a process that was just made for a session.

@@ -1,7 +1,10 @@
 /* A program as people write it: it listens on every address, and says where it
  * came to listen. It knows nothing of sessionip.
  *
- *     bind.exe PORT [--wait]
+ *     bind.exe PORT [--later] [--wait | --start PROGRAM PORT]
+ *
+ * With --later it waits for a line before it listens, with --wait after that; with
+ * --start it starts another copy, of any width, and waits for its end.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,16 +42,46 @@ static SOCKET listener(int kind, int protocol, const char *what, int port)
 	return s;
 }
 
+static int start(const char *program, const char *port)
+{
+	char line[2048];
+	STARTUPINFOA startup;
+	PROCESS_INFORMATION process;
+	memset(&startup, 0, sizeof startup);
+	startup.cb = sizeof startup;
+	startup.dwFlags = STARTF_USESTDHANDLES;
+	startup.hStdInput = GetStdHandle(STD_INPUT_HANDLE);
+	startup.hStdOutput = GetStdHandle(STD_OUTPUT_HANDLE);
+	startup.hStdError = GetStdHandle(STD_ERROR_HANDLE);
+	snprintf(line, sizeof line, "\"%s\" %s", program, port);
+	if (!CreateProcessA(NULL, line, NULL, NULL, TRUE, 0, NULL, NULL, &startup, &process)) {
+		printf("start=error %lu\n", (unsigned long)GetLastError());
+		return 1;
+	}
+	WaitForSingleObject(process.hProcess, 60000);
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	WSADATA data;
 	if (argc < 2 || WSAStartup(MAKEWORD(2, 2), &data) != 0)
 		return 2;
 	int port = atoi(argv[1]);
+	int later = argc > 2 && strcmp(argv[2], "--later") == 0;
+	if (later) {
+		printf("ready\n");
+		fflush(stdout);
+		getchar();
+	}
+	argc -= later;
+	argv += later;
 	listener(SOCK_STREAM, IPPROTO_TCP, "tcp", port);
 	listener(SOCK_DGRAM, IPPROTO_UDP, "udp", port);
 	fflush(stdout);
 	if (argc > 2 && strcmp(argv[2], "--wait") == 0)
 		getchar();
+	if (argc > 4 && strcmp(argv[2], "--start") == 0)
+		return start(argv[3], argv[4]);
 	return 0;
 }

@@ -1,5 +1,6 @@
 //! Do children carry the hook?
 
+use crate::width;
 use crate::world::{Program, World, content, pattern, this_file};
 use hook::decide::Flags;
 use hook::section::{Content, Pattern};
@@ -30,11 +31,7 @@ fn a_program_in_c_is_moved() {
 }
 
 fn victim_in_c() -> PathBuf {
-    // target/TARGET/PROFILE/deps/this.exe
-    let file = std::env::current_exe().unwrap();
-    let path = file.ancestors().nth(3).unwrap().join("victims").join("bind.exe");
-    assert!(path.exists(), "make -C tests/windows/victims builds {}", path.display());
-    path
+    width::victim(width::OWN)
 }
 
 #[test]

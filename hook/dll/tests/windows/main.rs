@@ -1,7 +1,7 @@
 //! The DLL in real programs: what do they get?
 //!
-//! For Windows, and Wine. The programs are this very file under other roles
-//! (`victim.rs`), and one in C that `make` compiles. Under Wine every process is
+//! For Windows, and Wine, as 64-bit and as 32-bit programs. The programs are this
+//! very file under other roles (`victim.rs`), and one in C that `make` compiles. Under Wine every process is
 //! in session 1; 127.0.0.2 stands for its virtual address.
 
 #![cfg(windows)]
@@ -18,3 +18,5 @@ mod binds;
 mod children;
 /// Whom does the hook believe, and what if something is wrong?
 mod doubt;
+/// And programs of the other width?
+mod width;

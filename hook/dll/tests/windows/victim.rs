@@ -68,6 +68,20 @@ fn answer(text: &str) {
 
 /// The next answer of a victim.
 pub(crate) fn next(child: &mut Child) -> String {
+    loop {
+        let line = line(child);
+        match line.strip_prefix('=') {
+            Some(answer) => return answer.to_owned(),
+            None if line == ENDED => return line,
+            None => {}
+        }
+    }
+}
+
+const ENDED: &str = "it ended";
+
+/// The next line of any program.
+pub(crate) fn line(child: &mut Child) -> String {
     let output = child.stdout.as_mut().unwrap();
     let mut line = Vec::new();
     // Byte by byte: what comes after the line is for the next call.
@@ -75,14 +89,8 @@ pub(crate) fn next(child: &mut Child) -> String {
         let mut byte = [0];
         let read = std::io::Read::read(output, &mut byte).unwrap();
         match (read, byte[0]) {
-            (0, _) => return String::from("it ended"),
-            (_, b'\n') => {
-                let text = String::from_utf8_lossy(&line).trim().to_owned();
-                if let Some(answer) = text.strip_prefix('=') {
-                    return answer.to_owned();
-                }
-                line.clear();
-            }
+            (0, _) => return ENDED.to_owned(),
+            (_, b'\n') => return String::from_utf8_lossy(&line).trim().to_owned(),
             (_, byte) => line.push(byte),
         }
     }

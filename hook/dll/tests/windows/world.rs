@@ -81,6 +81,13 @@ impl World {
         path.to_str().unwrap().to_owned()
     }
 
+    /// An empty folder.
+    pub(crate) fn folder(&self, name: &str) -> PathBuf {
+        let path = self.folder.join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        path
+    }
+
     /// A program that runs already when it gets the hook.
     pub(crate) fn hooked(&self) -> Program {
         let program = self.unhooked(&this_file());
@@ -106,13 +113,23 @@ pub(crate) fn this_file() -> String {
     std::env::current_exe().unwrap().to_str().unwrap().to_owned()
 }
 
-/// The DLL, with a zero at the end: target/TARGET/PROFILE/deps/this.exe is a
-/// folder below it.
+/// The DLL for programs as wide as this one, with a zero at the end.
 pub(crate) fn dll() -> Vec<u16> {
-    let file = std::env::current_exe().unwrap();
-    let path = file.ancestors().nth(2).unwrap().join(DLL);
-    assert!(path.exists(), "cargo build -p sessionip-hook-dll builds {}", path.display());
+    let path = hooks().join(DLL);
+    assert!(path.exists(), "make windows-build makes {}", path.display());
     path.as_os_str().encode_wide().chain([0]).collect()
+}
+
+/// The folder where the DLLs and helpers of both widths lie, as they do beside the
+/// daemon.
+pub(crate) fn hooks() -> PathBuf {
+    built("x86_64-pc-windows-gnu").join("debug")
+}
+
+/// Of a target: this file is target/TARGET/PROFILE/deps/this.exe.
+pub(crate) fn built(target: &str) -> PathBuf {
+    let file = std::env::current_exe().unwrap();
+    file.ancestors().nth(4).unwrap().join(target)
 }
 
 pub(crate) fn mapped(address: &str) -> Ipv6Addr {
