@@ -25,8 +25,15 @@ pub(crate) struct Setting {
 }
 
 /// Every combination that programs could tell apart.
-pub(crate) const SETTINGS: [Setting; 1] =
-    [Setting { name: "bind", sessions: 2, loopback: false, configuration: "" }];
+pub(crate) const SETTINGS: [Setting; 2] = [
+    Setting { name: "bind", sessions: 2, loopback: false, configuration: "" },
+    Setting {
+        name: "connect",
+        sessions: 1,
+        loopback: false,
+        configuration: "[hook]\nscope = 'connect'\n",
+    },
+];
 
 /// A host of its own, or a session there.
 pub(crate) struct Place {
