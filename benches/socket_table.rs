@@ -40,7 +40,7 @@ fn tell(table: &SocketTable, what: What, protocol: Protocol, local: Endpoint, nu
         session: Some(SessionId(number % 100)),
         pid: number,
         program: Arc::default(),
-        child_of_listed: false,
+        marks: Default::default(),
     };
     table.apply(&event, Some(Holder { owner, station: number % 100 }));
 }

@@ -63,14 +63,19 @@ impl Policy {
         }
     }
 
-    /// Is this owner's program listed? An exception wins over everything, a
-    /// listed ancestor over not being listed. Off, the list is empty.
+    /// Is this owner's program listed, or the script that it interprets? An
+    /// exception wins over everything, a listed ancestor over not being listed.
+    /// Off, the list is empty.
     pub fn program(&self, owner: &Owner) -> Listing {
+        let marks = owner.marks;
         if !self.enabled {
             Listing::NotListed
-        } else if self.except.has(&owner.program) {
+        } else if marks.script_excepted || self.except.has(&owner.program) {
             Listing::Excepted
-        } else if self.programs.has(&owner.program) || self.children && owner.child_of_listed {
+        } else if marks.script_listed
+            || self.programs.has(&owner.program)
+            || self.children && marks.descends
+        {
             Listing::Listed
         } else {
             Listing::NotListed
@@ -139,6 +144,7 @@ const UNKNOWN_FILE: (u32, u64) = (0, 0);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::owner::Marks;
     use crate::session::SessionId;
     use std::sync::Arc;
 
@@ -166,7 +172,7 @@ mod tests {
 
     fn owner(path: &str, file: (u32, u64)) -> Owner {
         let program = Arc::new(Program { path: path.to_owned(), file });
-        Owner { session: Some(SessionId(1)), pid: 7, program, child_of_listed: false }
+        Owner { session: Some(SessionId(1)), pid: 7, program, marks: Marks::default() }
     }
 
     fn path(path: &str) -> ProgramPattern {
@@ -206,12 +212,29 @@ mod tests {
     #[test]
     fn children_count_where_they_are_to() {
         let mut policy = policy(&[name("crm")], &[name("sshd")]);
-        let child = |path| Owner { child_of_listed: true, ..owner(path, (0, 0)) };
+        let child = |path| Owner {
+            marks: Marks { descends: true, ..Marks::default() },
+            ..owner(path, (0, 0))
+        };
         assert_eq!(policy.program(&child("/bin/helper")), Listing::NotListed);
         policy.children = true;
         assert_eq!(policy.program(&child("/bin/helper")), Listing::Listed);
         assert_eq!(policy.program(&child("/usr/sbin/sshd")), Listing::Excepted);
         assert_eq!(policy.program(&owner("/bin/helper", (0, 0))), Listing::NotListed);
+    }
+
+    #[test]
+    fn a_script_counts_as_its_interpreter_does() {
+        let policy = policy(&[name("crm")], &[name("sshd")]);
+        let python = |script_listed, script_excepted| Owner {
+            marks: Marks { descends: false, script_listed, script_excepted },
+            ..owner("/usr/bin/python3.11", (0, 0))
+        };
+        assert_eq!(policy.program(&python(false, false)), Listing::NotListed);
+        assert_eq!(policy.program(&python(true, false)), Listing::Listed);
+        assert_eq!(policy.program(&python(true, true)), Listing::Excepted);
+        let of_listed = Owner { marks: python(false, true).marks, ..owner("/opt/crm", (0, 0)) };
+        assert_eq!(policy.program(&of_listed), Listing::Excepted);
     }
 
     #[test]

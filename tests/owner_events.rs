@@ -97,7 +97,7 @@ fn end(text: &str) -> Endpoint {
 
 fn holder() -> Holder {
     let program = Arc::default();
-    let owner = Owner { session: Some(SessionId(1)), pid: 77, program, child_of_listed: false };
+    let owner = Owner { session: Some(SessionId(1)), pid: 77, program, marks: Default::default() };
     Holder { owner, station: 1 }
 }
 

@@ -1,4 +1,5 @@
-/* Who descends from a listed program? Attached only with `children = true`.
+/* Who descends from a listed program, and from a script's process? Attached only
+ * with `children = true`, or where a list has a script.
  *
  * DESCENDANTS has the processes that run, have run, or descend from one that
  * ran a listed program: the mark is set at exec, copied at fork, and goes with
@@ -7,7 +8,7 @@
  */
 #pragma once
 
-#include "who.h"
+#include "script.h"
 
 SEC("tp_btf/sched_process_fork") int process_fork(__u64 *ctx)
 {
@@ -19,6 +20,9 @@ SEC("tp_btf/sched_process_fork") int process_fork(__u64 *ctx)
 	__u32 *mark = bpf_map_lookup_elem(&DESCENDANTS, &from);
 	if (mark)
 		bpf_map_update_elem(&DESCENDANTS, &to, mark, BPF_ANY);
+	struct script *script = bpf_map_lookup_elem(&SCRIPTS, &from);
+	if (script)
+		bpf_map_update_elem(&SCRIPTS, &to, script, BPF_ANY);
 	return 0;
 }
 
@@ -27,11 +31,13 @@ SEC("tp_btf/sched_process_exec") int process_exec(__u64 *ctx)
 	const struct config *c = config();
 	if (!c)
 		return 0;
-	struct matched m = match_program(c);
-	if (!(m.flags & LISTED) || (m.flags & EXCEPTED))
-		return 0;
 	struct task_struct *task = (void *)ctx[0];
 	__u32 pid = task->tgid;
+	if (!(c->flags & CHILDREN))
+		return 0;
+	struct matched m = match_executable(c);
+	if (!(m.flags & LISTED) || (m.flags & EXCEPTED))
+		return 0;
 	bpf_map_update_elem(&DESCENDANTS, &pid, &m.listed_by, BPF_ANY);
 	return 0;
 }
@@ -44,5 +50,6 @@ SEC("tp_btf/sched_process_exit") int process_exit(__u64 *ctx)
 		return 0;
 	__u32 pid = task->tgid;
 	bpf_map_delete_elem(&DESCENDANTS, &pid);
+	bpf_map_delete_elem(&SCRIPTS, &pid);
 	return 0;
 }

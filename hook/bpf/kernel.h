@@ -41,6 +41,8 @@ HELPER(long, skb_load_bytes, const void *skb, __u32 offset, void *to, __u32 size
 HELPER(long, probe_read_kernel, void *to, __u32 size, const void *from);
 HELPER(long, probe_read_kernel_str, void *to, __u32 size, const void *from);
 HELPER(long, ringbuf_output, void *ring, void *data, __u64 size, __u64 flags);
+HELPER(long, probe_read_user_str, void *to, __u32 size, const void *from);
+HELPER(long, loop, __u32 times, void *callback, void *context, __u64 flags);
 HELPER(void *, ringbuf_reserve, void *ring, __u64 size, __u64 flags);
 HELPER(void, ringbuf_submit, void *data, __u64 flags);
 HELPER(long, bind, struct bpf_sock_addr *ctx, void *address, int size);
@@ -89,8 +91,17 @@ struct file {
 	struct path f_path;
 	struct inode *f_inode;
 } VIEW;
+struct fs_struct {
+	struct path pwd;
+} VIEW;
 struct mm_struct {
 	struct file *exe_file;
+	unsigned long arg_start;
+	unsigned long arg_end;
+} VIEW;
+struct linux_binprm {
+	const char *filename;
+	const char *interp;
 } VIEW;
 typedef struct {
 	int counter;
@@ -100,6 +111,7 @@ struct signal_struct {
 } VIEW;
 struct task_struct {
 	struct mm_struct *mm;
+	struct fs_struct *fs;
 	struct signal_struct *signal;
 	int tgid;
 } VIEW;

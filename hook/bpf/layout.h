@@ -70,13 +70,14 @@ enum {
 	ALL_PREFERRED = 1024,    /* so has the list of programs that prefer it */
 	ISOLATE_LOOPBACK = 2048, /* [isolation] loopback */
 	CONNECT = 4096,  /* [hook] scope = "connect": sources are chosen, too */
+	FOLLOW_SCRIPTS = 16384, /* a list may name scripts */
 	BY_PATH = 32768, /* PROGRAMS_BY_PATH has entries */
 };
 
 struct config {
 	__u64 netns; /* cookie of the daemon's network namespace */
 	__u32 flags;
-	__u32 zero;
+	__u32 epoch; /* by which lists SCRIPTS and DESCENDANTS are */
 };
 
 enum { POOL_NIC = 1 };
@@ -84,7 +85,51 @@ enum { POOL_NIC = 1 };
 /* A value of ROUTES: what is sent there leaves by the pool's NIC. */
 enum { OVER_POOL_NIC = 1 };
 
-enum { DESCENDS = 1 };
+/* What the lists say of the script that an interpreter runs. */
+struct script {
+	__u32 flags;
+	__u32 by_file;
+	__u32 by_name;
+};
+
+/* What an option means to an interpreter: Meaning of src/script.rs. */
+enum { MEANS_VALUE = 1, MEANS_NO_FILE, MEANS_REST, MEANS_FILE, MEANS_JAR };
+
+enum { CLUSTERS = 1, PLUS = 2, ONLY_JAR = 4 };
+
+/* How an interpreter reads its arguments: Rule of src/script.rs. */
+struct interpreter {
+	__u32 kind;
+	__u32 flags;
+	__u8 letter[256];
+};
+struct interpreter_name {
+	char bytes[16];
+};
+struct option_word {
+	__u32 kind;
+	char word[28];
+};
+
+/* Room to read a path or an argument in. */
+#define TEXT_SIZE 4096
+struct text {
+	char bytes[TEXT_SIZE];
+};
+
+/* Where the reading of a path in a text stands, from its end to its beginning.
+ * In a map, for the kernel's verifier follows every value that lies elsewhere. */
+struct walk {
+	__u64 digest;
+	__u32 at;  /* of the last letter that was not read */
+	__u32 end; /* of the name that is read, after its last letter */
+	__u32 up;  /* names that `..` takes away again */
+	__u32 failed;
+};
+
+/* The low byte is of the process; the next one has a script's flags, as far as
+ * the lists use them; the rest is the low half of the epoch. */
+enum { DESCENDS = 1, SCRIPT_FLAGS = 8, EPOCH = 16 };
 
 struct owner {
 	__u32 pid;
@@ -192,6 +237,11 @@ MAP(PROGRAMS_BY_NAME, BPF_MAP_TYPE_HASH, struct file_name, struct program, 4096,
 MAP(PROGRAMS_BY_PATH, BPF_MAP_TYPE_HASH, __u64, struct program, 4096, 0);
 MAP(EXCLUDED, BPF_MAP_TYPE_HASH, struct exclusion, __u32, 4096, 0);
 MAP(DESCENDANTS, BPF_MAP_TYPE_HASH, __u32, __u32, 65536, 0);
+MAP(SCRIPTS, BPF_MAP_TYPE_HASH, __u32, struct script, 65536, 0);
+MAP(INTERPRETERS, BPF_MAP_TYPE_HASH, struct interpreter_name, struct interpreter, 64, 0);
+MAP(OPTIONS, BPF_MAP_TYPE_HASH, struct option_word, __u32, 256, 0);
+MAP(TEXTS, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct text, 1, 0);
+MAP(WALKS, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct walk, 1, 0);
 MAP(OWNERS, BPF_MAP_TYPE_LRU_HASH, __u64, struct owner, 131072, 0);
 MAP(NAMES_OF, BPF_MAP_TYPE_LRU_HASH, struct file_id, struct file_name, 8192, 0);
 MAP(MOVED, BPF_MAP_TYPE_HASH, __u64, struct moved, 65536, BPF_F_NO_PREALLOC);

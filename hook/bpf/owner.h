@@ -42,6 +42,14 @@ INLINE __u32 session_of_cgroup(__u64 cgroup)
 	return s ? s->id : 0;
 }
 
+/* What the lists say of the caller beyond its file. */
+INLINE __u32 owner_flags(const struct config *c)
+{
+	__u32 flags = c->epoch << EPOCH | (descends_from_listed(c) ? DESCENDS : 0);
+	struct script *script = script_of_caller(c);
+	return script ? flags | (script->flags & 0xff) << SCRIPT_FLAGS : flags;
+}
+
 /* The caller as owner of a socket that lives in `cgroup`. */
 INLINE struct owner caller_as_owner(const struct config *c, __u64 cgroup)
 {
@@ -50,7 +58,7 @@ INLINE struct owner caller_as_owner(const struct config *c, __u64 cgroup)
 	o.uid = bpf_get_current_uid_gid();
 	o.cgroup = cgroup;
 	o.session = session_of_cgroup(cgroup);
-	o.flags = descends_from_listed(c) ? DESCENDS : 0;
+	o.flags = owner_flags(c);
 	o.file = caller_file();
 	return o;
 }
@@ -68,12 +76,12 @@ INLINE void takes_over(struct bpf_sock_addr *ctx, const struct config *c)
 	}
 	__u32 pid = bpf_get_current_pid_tgid() >> 32;
 	struct file_id file = caller_file();
+	known->flags = owner_flags(c);
 	if (known->pid == pid && same_file(&known->file, &file))
 		return;
 	known->pid = pid;
 	known->uid = bpf_get_current_uid_gid();
 	known->file = file;
-	known->flags = descends_from_listed(c) ? DESCENDS : 0;
 }
 
 SEC("cgroup/sock_create") int sock_create(struct bpf_sock *sk)

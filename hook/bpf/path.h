@@ -40,16 +40,10 @@ INLINE bool add_name(__u64 *digest, struct dentry *dentry)
 	return true;
 }
 
-INLINE bool path_digest(struct file *file, __u64 *to)
+/* Adds the names from `dentry` up, without the first `skip` of them. */
+INLINE bool walk_up(struct vfsmount *mnt, struct dentry *dentry, __u32 skip, __u64 *digest)
 {
-	struct vfsmount *mnt = 0;
-	struct dentry *dentry = 0;
-	READ(mnt, file->f_path.mnt);
-	READ(dentry, file->f_path.dentry);
-	if (!mnt || !dentry)
-		return false;
 	struct mount *mount = mount_of(mnt);
-	__u64 digest = FNV_START;
 	for (int step = 0; step < STEPS; step++) {
 		struct dentry *root = 0, *up = 0;
 		READ(root, mount->mnt.mnt_root);
@@ -57,17 +51,27 @@ INLINE bool path_digest(struct file *file, __u64 *to)
 		if (dentry == root || dentry == up) {
 			struct mount *below = 0;
 			READ(below, mount->mnt_parent);
-			if (!below || below == mount) {
-				*to = digest;
+			if (!below || below == mount)
 				return true;
-			}
 			READ(dentry, mount->mnt_mountpoint);
 			mount = below;
 			continue;
 		}
-		if (!add_name(&digest, dentry))
+		if (skip)
+			skip--;
+		else if (!add_name(digest, dentry))
 			return false;
 		dentry = up;
 	}
 	return false;
+}
+
+INLINE bool path_digest(struct file *file, __u64 *to)
+{
+	struct vfsmount *mnt = 0;
+	struct dentry *dentry = 0;
+	READ(mnt, file->f_path.mnt);
+	READ(dentry, file->f_path.dentry);
+	*to = FNV_START;
+	return mnt && dentry && walk_up(mnt, dentry, 0, to);
 }

@@ -109,6 +109,8 @@ struct matched {
 	__u32 by_file;
 	__u32 by_name;
 	__u32 listed_by; /* 0: by "*" */
+	__u32 script_by_file;
+	__u32 script_by_name;
 };
 
 INLINE void match_as(struct matched *m, const struct program *p, __u32 *known_as)
@@ -145,8 +147,16 @@ INLINE void match_file(const struct config *c, struct file *file, struct matched
 		match_as(m, p, &m->by_file);
 }
 
-/* With "*" and no exceptions there is no look-up. */
-INLINE struct matched match_program(const struct config *c)
+/* What the lists say of the script that the caller runs, if they know it. */
+INLINE struct script *script_of_caller(const struct config *c)
+{
+	__u32 pid = bpf_get_current_pid_tgid() >> 32;
+	return c->flags & FOLLOW_SCRIPTS ? bpf_map_lookup_elem(&SCRIPTS, &pid) : 0;
+}
+
+/* What the lists say of the program file; with "*" and no exceptions there is no
+ * look-up. */
+INLINE struct matched match_executable(const struct config *c)
 {
 	struct matched m = {};
 	if (c->flags & ALL_LISTED)
@@ -162,6 +172,19 @@ INLINE struct matched match_program(const struct config *c)
 	struct file *file = executable(bpf_get_current_task_btf());
 	if (file)
 		match_file(c, file, &m);
+	return m;
+}
+
+/* And of the script that it interprets. */
+INLINE struct matched match_program(const struct config *c)
+{
+	struct matched m = match_executable(c);
+	struct script *script = script_of_caller(c);
+	if (script) {
+		m.flags |= script->flags;
+		m.script_by_file = script->by_file;
+		m.script_by_name = script->by_name;
+	}
 	return m;
 }
 
@@ -195,6 +218,10 @@ INLINE bool is_excluded(const struct matched *m, __u16 protocol, __be16 port)
 	if ((key.program = m->by_file) && bpf_map_lookup_elem(&EXCLUDED, &key))
 		return true;
 	if ((key.program = m->by_name) && bpf_map_lookup_elem(&EXCLUDED, &key))
+		return true;
+	if ((key.program = m->script_by_file) && bpf_map_lookup_elem(&EXCLUDED, &key))
+		return true;
+	if ((key.program = m->script_by_name) && bpf_map_lookup_elem(&EXCLUDED, &key))
 		return true;
 	return false;
 }

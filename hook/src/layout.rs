@@ -23,6 +23,10 @@ plain!(
     Program = 8 bytes,
     Exclusion = 8 bytes,
     Config = 16 bytes,
+    Script = 12 bytes,
+    Interpreter = 264 bytes,
+    InterpreterName = 16 bytes,
+    OptionWord = 32 bytes,
     Owner = 40 bytes,
     Moved = 40 bytes,
     Closed = 96 bytes,
@@ -128,8 +132,8 @@ pub struct Config {
     pub netns: u64,
     /// The bits of [`flag`].
     pub flags: u32,
-    /// Zero.
-    pub zero: u32,
+    /// By which lists the marks of scripts and of descendants are.
+    pub epoch: u32,
 }
 
 /// The bits of [`Config::flags`].
@@ -152,6 +156,8 @@ pub mod flag {
     pub const LISTENERS: u32 = 128;
     /// Sources are chosen at connect and sendto.
     pub const CONNECT: u32 = 4096;
+    /// A list may name scripts: what interpreters run is looked up too.
+    pub const FOLLOW_SCRIPTS: u32 = 16384;
     /// `PROGRAMS_BY_PATH` has entries.
     pub const BY_PATH: u32 = 32768;
     /// Binds to 127.0.0.1 are moved.
@@ -172,6 +178,56 @@ pub const OVER_POOL_NIC: u32 = 1;
 
 /// A bit of [`Owner::flags`]: the process descends from a listed program.
 pub const DESCENDS: u32 = 1;
+/// From this bit of [`Owner::flags`] on: [`Script::flags`], of which 8 bits count.
+pub const SCRIPT_FLAGS: u32 = 8;
+/// From this bit of [`Owner::flags`] on: the low half of [`Config::epoch`].
+pub const EPOCH: u32 = 16;
+
+/// `struct script`: what the lists say of the script that an interpreter runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Script {
+    /// [`LISTED`] and [`EXCEPTED`].
+    pub flags: u32,
+    /// What [`Exclusion::program`] calls it by its file or path; 0: nothing.
+    pub by_file: u32,
+    /// And by its name.
+    pub by_name: u32,
+}
+
+/// `struct interpreter`: a [`Rule`](crate::script::Rule).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Interpreter {
+    /// What [`OptionWord::kind`] calls it.
+    pub kind: u32,
+    /// [`CLUSTERS`], [`PLUS`] and [`ONLY_JAR`].
+    pub flags: u32,
+    /// A [`Meaning`](crate::script::Meaning) by letter, 0: none.
+    pub letter: [u8; 256],
+}
+
+/// See [`Rule::clusters`](crate::script::Rule::clusters).
+pub const CLUSTERS: u32 = 1;
+/// See [`Rule::plus`](crate::script::Rule::plus).
+pub const PLUS: u32 = 2;
+/// See [`Rule::only_jar`](crate::script::Rule::only_jar).
+pub const ONLY_JAR: u32 = 4;
+
+/// `struct interpreter_name`: padded with zeroes, the last byte is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(C)]
+pub struct InterpreterName(pub [u8; 16]);
+
+/// `struct option_word`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(C)]
+pub struct OptionWord {
+    /// [`Interpreter::kind`].
+    pub kind: u32,
+    /// Padded with zeroes, the last byte is one.
+    pub word: [u8; 28],
+}
 
 /// `struct owner`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -185,7 +241,7 @@ pub struct Owner {
     pub cgroup: u64,
     /// 0: none was known when the socket was made.
     pub session: u32,
-    /// [`DESCENDS`].
+    /// [`DESCENDS`], [`SCRIPT_FLAGS`] and [`EPOCH`].
     pub flags: u32,
     /// The executable.
     pub file: FileId,

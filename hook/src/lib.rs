@@ -17,6 +17,7 @@ pub mod guard;
 pub mod layout;
 pub mod refusal;
 pub mod report;
+pub mod script;
 pub mod section;
 #[cfg(windows)]
 pub mod windows;

@@ -9,7 +9,7 @@ mod check;
 pub mod file;
 mod finding;
 pub mod machine;
-mod programs;
+pub(crate) mod programs;
 mod tree;
 mod value;
 

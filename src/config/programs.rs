@@ -1,7 +1,10 @@
 //! Does every program that is listed mean somebody on this machine?
 
 use super::{Config, Finding, ProgramPattern};
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 /// Where programs lie that are started by their name. Windows has none of these.
@@ -31,16 +34,80 @@ pub(super) fn findings(config: &Config, real: impl Fn(&Path) -> Option<PathBuf>)
     findings.collect()
 }
 
+/// Extensions of what an interpreter runs.
+const SCRIPTS: [&str; 18] = [
+    "py", "pyw", "pyz", "sh", "bash", "ksh", "zsh", "pl", "rb", "js", "mjs", "cjs", "php", "lua",
+    "tcl", "jar", "war", "exp",
+];
+
+/// May this entry be a script, so that it means the process of its interpreter? A
+/// file is one unless it is a program of the system's own kind; what is not there
+/// says so by its name.
+pub(crate) fn may_be_script(pattern: &ProgramPattern) -> bool {
+    match pattern {
+        ProgramPattern::All => false,
+        ProgramPattern::Path(path) => {
+            kind(path).map_or_else(|| has_extension(path), |kind| kind != Kind::Program)
+        }
+        ProgramPattern::Name(name) => {
+            let path = FOLDERS.iter().map(|folder| Path::new(folder).join(name));
+            let found = path.filter_map(|path| kind(&path)).next();
+            has_extension(Path::new(name)) || found.is_some_and(|kind| kind != Kind::Program)
+        }
+    }
+}
+
+fn has_extension(path: &Path) -> bool {
+    let extension = path.extension().and_then(OsStr::to_str).unwrap_or_default();
+    SCRIPTS.iter().any(|script| script.eq_ignore_ascii_case(extension))
+}
+
+/// The links in the folders of programs that lead to one of these files: by them a
+/// script is called most.
+pub(crate) fn links_to(files: &BTreeSet<PathBuf>) -> Vec<(PathBuf, PathBuf)> {
+    let entries = FOLDERS.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten();
+    let links = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_symlink()));
+    let pairs = links.filter_map(|entry| Some((entry.path(), entry.path().canonicalize().ok()?)));
+    pairs.filter(|(_, file)| files.contains(file)).collect()
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// The system runs it by itself (ELF, PE).
+    Program,
+    /// It names its interpreter (`#!`).
+    NamesInterpreter,
+    Other,
+}
+
+/// `None`: there is no file.
+fn kind(path: &Path) -> Option<Kind> {
+    let mut first = Vec::new();
+    File::open(path).ok()?.take(4).read_to_end(&mut first).ok()?;
+    Some(match first.as_slice() {
+        [0x7f, b'E', b'L', b'F'] | [b'M', b'Z', ..] => Kind::Program,
+        [b'#', b'!', ..] => Kind::NamesInterpreter,
+        _ => Kind::Other,
+    })
+}
+
 fn wrong(
     pattern: &ProgramPattern,
     real: &impl Fn(&Path) -> Option<PathBuf>,
 ) -> Option<(String, String)> {
     match pattern {
         ProgramPattern::All => None,
-        ProgramPattern::Path(path) => real(path).is_none().then(|| {
-            let message = format!("there is no {} on this machine", path.display());
-            (message, "look for a slip of the pen, or take it out".to_owned())
-        }),
+        ProgramPattern::Path(path) => {
+            let Some(real) = real(path) else {
+                let message = format!("there is no {} on this machine", path.display());
+                return Some((message, "look for a slip of the pen, or take it out".to_owned()));
+            };
+            (kind(&real) == Some(Kind::Other) && !has_extension(&real)).then(|| {
+                let message = format!("nobody is known to run {}", path.display());
+                let help = "list a program, or a script that has a #! line or an extension";
+                (message, help.to_owned())
+            })
+        }
         ProgramPattern::Name(name) => {
             let (path, real) = FOLDERS.into_iter().find_map(|folder| {
                 let path = Path::new(folder).join(name);
@@ -88,5 +155,33 @@ mod tests {
         let link = ["/usr/local/bin/ledger is a link to a program of another name"];
         assert_eq!(messages(r#"virtual-ip.programs = ["crm", "ledger", "unknown"]"#), link);
         assert_eq!(messages(r#"virtual-ip.except = ["crm", "ledger", "unknown"]"#), link);
+    }
+
+    #[test]
+    fn what_nobody_runs_is_a_warning() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut found = Vec::new();
+        for (name, text) in
+            [("program", "\x7fELF"), ("script", "#!/bin/sh"), ("a.jar", "PK"), ("notes", "Dear")]
+        {
+            let path = folder.path().join(name);
+            fs::write(&path, text).unwrap();
+            let pattern = ProgramPattern::Path(path);
+            let wrong = wrong(&pattern, &|path| Some(path.to_owned()));
+            found.push((name, may_be_script(&pattern), wrong.is_some()));
+        }
+        let wanted = [
+            ("program", false, false),
+            ("script", true, false),
+            ("a.jar", true, false),
+            ("notes", true, true),
+        ];
+        assert_eq!(found, wanted);
+        for (text, is_script) in
+            [("/nowhere/x.py", true), ("/nowhere/x", false), ("x.JAR", true), ("x", false)]
+        {
+            assert_eq!(may_be_script(&text.parse().unwrap()), is_script, "{text}");
+        }
+        assert!(!may_be_script(&ProgramPattern::All));
     }
 }

@@ -129,7 +129,7 @@ fn why_bound(keeper: &Keeper, socket: &Socket) -> Reason {
         session: Some(socket.session),
         pid: socket.pid,
         program: std::sync::Arc::clone(&socket.program),
-        child_of_listed: false,
+        marks: Default::default(),
     };
     match keeper.policy.program(&owner) {
         Listing::NotListed => return Reason::NotListed,

@@ -35,8 +35,19 @@ pub struct Owner {
     pub pid: u32,
     /// The program it runs.
     pub program: Arc<Program>,
-    /// It descends from a listed program (`virtual-ip.children`).
-    pub child_of_listed: bool,
+    /// What the lists say of the process beyond its program.
+    pub marks: Marks,
+}
+
+/// What the program lists say of a process beyond the program that it runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// It descends from a listed program; only known with `virtual-ip.children`.
+    pub descends: bool,
+    /// It interprets a script that the program list has.
+    pub script_listed: bool,
+    /// It interprets a script that the list of exceptions has.
+    pub script_excepted: bool,
 }
 
 /// An executable file.

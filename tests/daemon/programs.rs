@@ -97,8 +97,8 @@ fn children_count_where_they_are_to() {
     }
 }
 
-/// For the kernel a script's program is its interpreter; what it starts is found
-/// by its own name.
+/// A script means the process of its interpreter, and with `children` what that
+/// starts.
 #[test]
 fn a_script_counts_as_its_interpreter() {
     let mut world = World::without_daemon(4, "");
@@ -107,15 +107,29 @@ fn a_script_counts_as_its_interpreter() {
     std::fs::write(&starter, "#!/bin/sh\n\"$@\"\ntrue\n").unwrap();
     std::fs::set_permissions(&starter, std::fs::Permissions::from_mode(0o755)).unwrap();
     let starter = starter.to_str().unwrap().to_owned();
-    let list = |listed: &str| format!("[virtual-ip]\nprograms = ['{listed}']\nchildren = true");
-    world.configure(4, &list(&starter));
+    let list = |listed: &str, children: bool| {
+        format!("[virtual-ip]\nprograms = ['{listed}']\nchildren = {children}")
+    };
+    world.configure(4, &list(&starter, true));
     world.start();
     let _far = world.far();
-    let words = [vec![starter], script(crm.to_str().unwrap())].concat();
-    is_left_alone(&world, &mut world.actor_by(1, ANA, &words), 9001, "not-listed");
-    world.configure(4, &list("crm"));
+    let words = [vec![starter.clone()], script(crm.to_str().unwrap())].concat();
+    is_virtualised(&world, &mut world.actor_by(1, ANA, &words), 9001);
+    world.configure(4, &list(&starter, false));
     assert!(world.answer(&["reload"]).status.success());
-    is_virtualised(&world, &mut world.actor_by(1, ANA, &words), 9002);
+    is_left_alone(&world, &mut world.actor_by(1, ANA, &words), 9002, "not-listed");
+    world.configure(4, &list("crm", true));
+    assert!(world.answer(&["reload"]).status.success());
+    is_virtualised(&world, &mut world.actor_by(1, ANA, &words), 9003);
+
+    let path = world.directory.path().join("actor.py");
+    std::fs::write(&path, include_str!("actor.py")).unwrap();
+    let path = path.to_str().unwrap().to_owned();
+    world.configure(4, &list(&path, false));
+    assert!(world.answer(&["reload"]).status.success());
+    let words = [PYTHON.to_owned(), "-u".to_owned(), path];
+    is_virtualised(&world, &mut world.actor_by(1, ANA, &words), 9004);
+    is_left_alone(&world, &mut world.actor(1, ANA), 9005, "not-listed");
 }
 
 #[test]

@@ -49,7 +49,7 @@ fn the_maker_owns_it() {
             uid: PERSON,
             cgroup: lab.cgroup(place),
             file: here(),
-            child_of_listed: false,
+            marks: Default::default(),
         };
         assert_eq!(owner, expected);
         let name = owners.name_of(owner.file).unwrap();

@@ -23,25 +23,32 @@ struct Table {
     case: Vec<Case>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Case {
-    name: String,
+pub(crate) struct Case {
+    pub(crate) name: String,
     #[serde(default)]
-    children: bool,
+    pub(crate) children: bool,
     #[serde(default)]
-    files: Vec<String>,
-    listed: Vec<String>,
+    pub(crate) files: Vec<String>,
+    pub(crate) listed: Vec<String>,
     #[serde(default)]
-    except: Vec<String>,
+    pub(crate) except: Vec<String>,
     #[serde(default)]
-    then: Vec<String>,
-    run: String,
+    pub(crate) exclude: Vec<String>,
     #[serde(default)]
-    by: Vec<String>,
+    pub(crate) left: bool,
     #[serde(default)]
-    running: Vec<String>,
-    is: String,
+    pub(crate) then: Vec<String>,
+    pub(crate) run: String,
+    /// Instead of `run`: a program in the folder, and its arguments.
+    #[serde(skip)]
+    pub(crate) words: Vec<String>,
+    #[serde(default)]
+    pub(crate) by: Vec<String>,
+    #[serde(default)]
+    pub(crate) running: Vec<String>,
+    pub(crate) is: String,
 }
 
 #[test]
@@ -53,7 +60,7 @@ fn the_hook_and_the_engine_answer_as_the_table_says() {
         .iter()
         .filter_map(|case| {
             let is = Trial::new(&mut world, case).run();
-            let wanted = (case.is == "listed", case.is.clone());
+            let wanted = (case.is == "listed" && !case.left, case.is.clone());
             (is != wanted).then(|| format!("{}: moved: {}, engine: {}", case.name, is.0, is.1))
         })
         .collect();
@@ -72,16 +79,16 @@ const BINDS: &str = "import sys, socket\n\
     print('%s:%s' % s.getsockname(), flush=True); sys.stdin.readline()\n";
 
 /// One case, in a folder of its own.
-struct Trial<'a> {
+pub(crate) struct Trial<'a> {
     world: &'a mut World,
     case: &'a Case,
     folder: tempfile::TempDir,
     mounts: Vec<PathBuf>,
-    lists: [Vec<String>; 2],
+    lists: [Vec<String>; 3],
 }
 
 impl<'a> Trial<'a> {
-    fn new(world: &'a mut World, case: &'a Case) -> Self {
+    pub(crate) fn new(world: &'a mut World, case: &'a Case) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let in_folder = |texts: &Vec<String>| {
             let path = |text: &String| match text.strip_prefix('/') {
@@ -90,12 +97,12 @@ impl<'a> Trial<'a> {
             };
             texts.iter().map(path).collect()
         };
-        let lists = [in_folder(&case.listed), in_folder(&case.except)];
+        let lists = [&case.listed, &case.except, &case.exclude].map(in_folder);
         Self { world, case, folder, mounts: Vec::new(), lists }
     }
 
     /// Was the bind moved, and what does the engine say?
-    fn run(mut self) -> (bool, String) {
+    pub(crate) fn run(mut self) -> (bool, String) {
         self.each(&self.case.files.clone());
         self.read_lists();
         self.each(&self.case.then.clone());
@@ -138,22 +145,50 @@ impl<'a> Trial<'a> {
         match (verb, pair()) {
             ("program", None) => copy(Path::new(&python()), &self.at(rest)),
             ("shell", None) => copy(Path::new("/bin/sh"), &self.at(rest)),
+            ("script" | "forking", None) => self.script(rest, verb == "forking"),
+            ("starter", None) => write(&self.at(rest), "#!/bin/sh\n\"$@\"\ntrue\n", 0o755),
+            ("perl", None) => fs::write(self.at(rest), PERL).unwrap(),
+            ("node", None) => fs::write(self.at(rest), NODE).unwrap(),
+            ("stand-in", None) => copy(&crate::scripts::stand_in(), &self.at(rest)),
+            ("file", None) => write(&self.at(rest), "", 0o644),
             ("folder", None) => fs::create_dir_all(self.at(rest)).unwrap(),
             ("remove", None) => fs::remove_file(self.at(rest)).unwrap(),
             ("link", Some((link, to))) => symlink(to, link).unwrap(),
             ("hard", Some((link, to))) => fs::hard_link(to, link).unwrap(),
             ("rename", Some((from, to))) => fs::rename(from, to).unwrap(),
+            ("command", Some((link, to))) => {
+                let folder = PathBuf::from("/usr/local/bin");
+                let own =
+                    mount(Some("own"), &folder, Some("tmpfs"), MsFlags::empty(), None::<&str>);
+                own.unwrap();
+                symlink(to, folder.join(link.file_name().unwrap())).unwrap();
+                self.mounts.push(folder);
+            }
             ("mount", Some((on, what))) => self.mount(&what, on),
             ("look", None) => self.world.hook.as_mut().unwrap().refresh_programs().unwrap(),
             ("reload", None) => {
-                if rest == "without" {
-                    self.lists[0] = vec![];
+                match rest.split_once(' ') {
+                    Some((_, more)) if more.starts_with('/') => {
+                        self.lists[0].push(self.at(&more[1..]).to_str().unwrap().to_owned());
+                    }
+                    Some((_, more)) => self.lists[0].push(more.to_owned()),
+                    None if rest == "without" => self.lists[0].clear(),
+                    None => {}
                 }
                 self.lists[0].push("one-more".to_owned());
                 self.read_lists();
             }
             _ => panic!("no such step: {step}"),
         }
+    }
+
+    /// `PATH: LINE`, with a `#!` line unless it is empty.
+    fn script(&self, text: &str, forks: bool) {
+        let (name, line) = text.split_once(": ").unwrap_or((text, ""));
+        let first = if line.is_empty() { String::new() } else { format!("#!{line}\n") };
+        let forks =
+            if forks { "import os, sys\nif os.fork(): os.wait(); sys.exit()\n" } else { "" };
+        write(&self.at(name), &format!("{first}{forks}{BINDS}"), 0o755);
     }
 
     fn mount(&mut self, what: &Path, on: PathBuf) {
@@ -165,10 +200,11 @@ impl<'a> Trial<'a> {
     }
 
     fn config(&self) -> Config {
-        let [programs, except] = &self.lists;
+        let [programs, except, exclude] = &self.lists;
         let text = format!(
             "pool.ranges = ['10.88.0.100-10.88.0.110']\n[virtual-ip]\n\
-             programs = {programs:?}\nexcept = {except:?}\nchildren = {}\n",
+             programs = {programs:?}\nexcept = {except:?}\nchildren = {}\n\
+             [hook]\nexclude = {exclude:?}\n",
             self.case.children
         );
         Config::parse("lists", &text).unwrap().0
@@ -186,31 +222,44 @@ impl<'a> Trial<'a> {
             self.world.scope(2).display(),
             self.folder.path().display()
         );
-        let (how, program) = match self.case.run.split_once(' ') {
-            Some((how @ ("fd" | "memory"), program)) => (how, program),
-            _ => ("", self.case.run.as_str()),
-        };
-        let program = match program.strip_prefix("cd ").and_then(|rest| rest.split_once("; ")) {
-            Some((folder, program)) => {
-                script.push_str(&format!("cd '{folder}'\n"));
-                program.to_owned()
+        let mut run = self.case.run.as_str();
+        if let Some((folder, rest)) = run.strip_prefix("cd ").and_then(|it| it.split_once("; ")) {
+            script.push_str(&format!("cd '{folder}'\n"));
+            run = rest;
+        }
+        let path = |name: &str| self.at(name).to_str().unwrap().to_owned();
+        let mut words = match run.split_once(' ') {
+            _ if !self.case.words.is_empty() => {
+                let (program, arguments) = self.case.words.split_first().unwrap();
+                std::iter::once(path(program)).chain(arguments.iter().cloned()).collect()
             }
-            None => self.at(program).to_str().unwrap().to_owned(),
-        };
-        let mut words = match how {
-            "" => vec![program, "-c".to_owned(), BINDS.to_owned()],
-            how => vec![python(), "-c".to_owned(), LOADS.to_owned(), how.to_owned(), program],
+            Some((how @ ("fd" | "memory"), program)) => {
+                let loads = ["-c", LOADS, how, &path(program)].map(str::to_owned);
+                std::iter::once(python()).chain(loads).collect()
+            }
+            Some(("$", words)) => {
+                let word =
+                    |word: &str| word.strip_prefix('@').map_or_else(|| word.to_owned(), path);
+                words.split(' ').map(word).collect()
+            }
+            _ => {
+                let program = if run.contains("..") { run.to_owned() } else { path(run) };
+                vec![program, "-c".to_owned(), BINDS.to_owned()]
+            }
         };
         for starter in &self.case.by {
             let (shell, how) = starter.rsplit_once(' ').unwrap();
+            if how == "script" {
+                words.insert(0, path(shell));
+                continue;
+            }
             let line = match how {
                 "fork" => "\"$@\"; true",
                 "exec" => "exec \"$@\"",
                 "daemon" => "exec 3<&0; (setsid \"$@\" <&3 3<&- &); true",
                 _ => panic!("no such way to start: {how}"),
             };
-            let shell = self.at(shell).to_str().unwrap().to_owned();
-            let above = [shell, "-c".into(), line.into(), "sh".into()];
+            let above = [path(shell), "-c".into(), line.into(), "sh".into()];
             words = above.into_iter().chain(words).collect();
         }
         script.push_str("exec \"$@\"");
@@ -226,6 +275,16 @@ impl<'a> Trial<'a> {
         Running { child, answers }
     }
 }
+
+const PERL: &str = "use IO::Socket::INET; $| = 1; print \"runs\\n\"; <STDIN>;\n\
+    $s = IO::Socket::INET->new(LocalAddr => '0.0.0.0:9000', Listen => 1);\n\
+    print $s->sockhost, ':', $s->sockport, \"\\n\"; <STDIN>;\n";
+
+const NODE: &str = "const net = require('net'); process.stdin.setEncoding('utf8');\n\
+    process.stdin.once('data', () => { const s = net.createServer();\n\
+    s.listen(9000, '0.0.0.0', () => console.log(s.address().address + ':' + s.address().port));\n\
+    process.stdin.on('end', () => process.exit()); });\n\
+    console.log('runs');\n";
 
 /// Becomes a program that it has no path of.
 const LOADS: &str = "import os, sys\n\
@@ -259,6 +318,12 @@ impl Running {
         assert_eq!(self.line(), "");
         self.child.wait().unwrap();
     }
+}
+
+fn write(path: &Path, text: &str, mode: u32) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
 fn copy(from: &Path, to: &Path) {

@@ -6,6 +6,7 @@
 #![cfg(target_os = "linux")]
 
 mod lists;
+mod scripts;
 mod world;
 
 use sessionip::owner::linux::diag::{Family, State, States};

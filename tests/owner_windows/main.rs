@@ -122,7 +122,7 @@ fn a_childs_sockets_are_the_childs_until_it_ends() {
     let mut world = World::new();
     let owner = world.sockets.receiver(TCP, tcp, end(STRANGER)).unwrap().owner;
     assert_eq!(owner.pid, child.id());
-    assert!(owner.child_of_listed, "this test is its parent, and listed: {owner:?}");
+    assert!(owner.marks.descends, "this test is its parent, and listed: {owner:?}");
     assert_eq!(world.sockets.owner(UDP, udp, end(STRANGER)).unwrap().pid, child.id());
     if let Some(session) = owner.session {
         let moved = Moved {
@@ -194,7 +194,7 @@ fn program_lists_do_not_care_for_case() {
         (r"C:\Windows\System32\winlogon.exe", Listing::Excepted),
     ] {
         let program = Arc::new(Program { path: path.to_owned(), file: (0, 0) });
-        let owner = Owner { session: None, pid: 8, program, child_of_listed: false };
+        let owner = Owner { session: None, pid: 8, program, marks: Default::default() };
         assert_eq!(policy.program(&owner), listing, "{path}");
     }
 }

@@ -32,7 +32,7 @@ impl Sockets for Crowd {
             session: Some(SessionId(session.into())),
             pid: 4711,
             program: Arc::clone(&self.0),
-            child_of_listed: false,
+            marks: Default::default(),
         })
     }
 

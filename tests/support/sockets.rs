@@ -39,14 +39,14 @@ impl Socket {
         let remote = words.next_if_eq(&">").map(|_| endpoint(words.next().expect("> REMOTE")));
         let mut program = Program { path: "/usr/bin/program".to_owned(), file: (0, 0) };
         let mut owner =
-            Owner { session: None, pid: 0, program: Arc::default(), child_of_listed: false };
+            Owner { session: None, pid: 0, program: Arc::default(), marks: Default::default() };
         let mut on_behalf = false;
         while let Some(word) = words.next() {
             let mut number = || words.next().and_then(|word| word.parse().ok()).expect("a number");
             match word {
                 "session" => owner.session = Some(SessionId(number())),
                 "pid" => owner.pid = number(),
-                "child" => owner.child_of_listed = true,
+                "child" => owner.marks.descends = true,
                 "on-behalf" => on_behalf = true,
                 path => program.path = path.to_owned(),
             }

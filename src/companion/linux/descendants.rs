@@ -5,12 +5,11 @@
 //! seen.
 
 use super::lists::Lists;
-use super::process::executable;
+use super::process::{all, executable, start_and_parent};
 use super::table::Table;
 use crate::companion::TableError;
 use sessionip_hook::layout::FileId;
 use std::collections::BTreeMap;
-use std::fs;
 
 /// A process forked meanwhile by one that is not marked yet is found by the
 /// next look; each look takes milliseconds, so that few are needed.
@@ -75,9 +74,7 @@ fn spread(processes: &BTreeMap<u32, Process>, marked: &mut BTreeMap<u32, u32>) {
 }
 
 fn processes(lists: &Lists) -> BTreeMap<u32, Process> {
-    let Ok(entries) = fs::read_dir("/proc") else { return BTreeMap::new() };
-    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
-    let known = pids.filter_map(|pid| {
+    let known = all().filter_map(|pid| {
         let (start, parent) = start_and_parent(pid)?;
         Some((pid, Process { parent, start, listed: listed_by(pid, lists) }))
     });
@@ -87,17 +84,6 @@ fn processes(lists: &Lists) -> BTreeMap<u32, Process> {
 fn listed_by(pid: u32, lists: &Lists) -> Option<u32> {
     let (path, (device, inode)) = executable(pid)?;
     lists.listing(&path, Some(FileId { inode, device, zero: 0 }))
-}
-
-/// Fields 22 and 4 of /proc/PID/stat, proc_pid_stat(5). The name before them
-/// may have spaces and parentheses of its own.
-fn start_and_parent(pid: u32) -> Option<(u64, u32)> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (_, fields) = stat.rsplit_once(") ")?;
-    let mut fields = fields.split(' ');
-    let parent = fields.nth(1)?.parse().ok()?;
-    let start = fields.nth(17)?.parse().ok()?;
-    Some((start, parent))
 }
 
 #[cfg(test)]
@@ -117,12 +103,5 @@ mod tests {
         let mut marked = BTreeMap::new();
         spread(&processes, &mut marked);
         assert_eq!(marked, BTreeMap::from([(50, 7), (60, 7), (70, 7)]));
-    }
-
-    #[test]
-    fn this_process_has_a_parent_and_a_start() {
-        let (start, parent) = start_and_parent(std::process::id()).unwrap();
-        assert_eq!(parent, std::os::unix::process::parent_id());
-        assert!(start > 0);
     }
 }

@@ -3,15 +3,19 @@
 use super::protocol;
 use super::table::failed;
 use crate::companion::{Closed, SocketOwner, TableError};
-use crate::owner::Ping;
+use crate::owner::{Marks, Ping};
 use crate::packet::Endpoint;
 use crate::session::SessionId;
 use aya::Pod;
 use aya::maps::{HashMap, Map, MapData, RingBuf};
-use sessionip_hook::layout::{self, DESCENDS, FileId, FileName};
+use sessionip_hook::layout::{
+    self, DESCENDS, EPOCH, EXCEPTED, FileId, FileName, LISTED, SCRIPT_FLAGS,
+};
 use std::fmt;
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// Whose is the socket with this cookie? A system call per question, half a
@@ -20,10 +24,13 @@ use std::time::Duration;
 pub struct OwnerMap {
     owners: HashMap<MapData, u64, layout::Owner>,
     names: HashMap<MapData, FileId, FileName>,
+    descendants: HashMap<MapData, u32, u32>,
+    scripts: HashMap<MapData, u32, layout::Script>,
+    epoch: Arc<AtomicU32>,
 }
 
 impl OwnerMap {
-    pub(super) fn open(pins: &Path) -> Result<Self, TableError> {
+    pub(super) fn open(pins: &Path, epoch: Arc<AtomicU32>) -> Result<Self, TableError> {
         let pinned = |table: &'static str| {
             MapData::from_pin(pins.join(table))
                 .and_then(Map::from_map_data)
@@ -32,6 +39,10 @@ impl OwnerMap {
         Ok(Self {
             owners: HashMap::try_from(pinned("OWNERS")?).map_err(failed("OWNERS", "opened"))?,
             names: HashMap::try_from(pinned("NAMES_OF")?).map_err(failed("NAMES_OF", "opened"))?,
+            descendants: HashMap::try_from(pinned("DESCENDANTS")?)
+                .map_err(failed("DESCENDANTS", "opened"))?,
+            scripts: HashMap::try_from(pinned("SCRIPTS")?).map_err(failed("SCRIPTS", "opened"))?,
+            epoch,
         })
     }
 
@@ -39,7 +50,18 @@ impl OwnerMap {
     /// while the hook was there. Accepted sockets are not known: ask for their
     /// listener.
     pub fn owner(&self, cookie: u64) -> Option<SocketOwner> {
-        self.owners.get(&cookie, 0).ok().map(SocketOwner::from)
+        let owner = self.owners.get(&cookie, 0).ok()?;
+        let known = SocketOwner::from(owner);
+        // The lists were others when the socket was recorded.
+        let is_old =
+            owner.flags >> EPOCH != self.epoch.load(Ordering::Relaxed) & u32::from(u16::MAX);
+        Some(if is_old { SocketOwner { marks: self.marks_of(owner.pid), ..known } } else { known })
+    }
+
+    /// What the lists say of a process that runs, beyond its own file.
+    pub fn marks_of(&self, pid: u32) -> Marks {
+        let flags = self.scripts.get(&pid, 0).map_or(0, |script| script.flags);
+        Marks { descends: self.descendants.get(&pid, 0).is_ok(), ..marks(flags) }
     }
 
     /// The name that an executable was last started under, cut to 63 bytes.
@@ -59,8 +81,20 @@ impl From<layout::Owner> for SocketOwner {
             uid: owner.uid,
             cgroup: owner.cgroup,
             file: (owner.file.device, owner.file.inode),
-            child_of_listed: owner.flags & DESCENDS != 0,
+            marks: Marks {
+                descends: owner.flags & DESCENDS != 0,
+                ..marks(owner.flags >> SCRIPT_FLAGS)
+            },
         }
+    }
+}
+
+/// The marks of a process that runs a script with those flags.
+fn marks(flags: u32) -> Marks {
+    Marks {
+        descends: false,
+        script_listed: flags & LISTED != 0,
+        script_excepted: flags & EXCEPTED != 0,
     }
 }
 

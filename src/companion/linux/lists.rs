@@ -3,11 +3,12 @@
 use super::process::file_id;
 use crate::companion::{PolicyView, real_path};
 use crate::config::ProgramPattern;
+use crate::config::programs::{links_to, may_be_script};
 use sessionip_hook::layout::{
     EXCEPTED, Exclusion, FileId, FileName, LEFT_PORTS, LISTED, LOOPBACK_LISTED, PATH_ENDS,
-    PREFERRED, Program, flag, path_digest,
+    PREFERRED, Program, Script, flag, path_digest,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -19,6 +20,8 @@ pub(super) struct Lists {
     pub(super) by_name: BTreeMap<FileName, Program>,
     pub(super) excluded: BTreeMap<Exclusion, u32>,
     pub(super) flags: u32,
+    /// An entry may be a script: what interpreters run has to be followed.
+    pub(super) scripts: bool,
     /// Paths without a file.
     pub(super) missing: Vec<PathBuf>,
 }
@@ -45,6 +48,7 @@ impl Lists {
             let protocol = *protocol as u16;
             lists.excluded.insert(Exclusion { program: LEFT_PORTS, port: *port, protocol }, 1);
         }
+        lists.add_links(policy);
         for (wanted, bit) in [
             (policy.enabled, flag::ENABLED),
             (!lists.by_file.is_empty(), flag::BY_FILE),
@@ -64,16 +68,11 @@ impl Lists {
         lists
     }
 
-    /// The rule of `is_listed` in `bpf/who.h`, children aside. Returns the number
-    /// of the entry that lists the program; 0: `*` does.
+    /// The rule of `is_listed` in `bpf/who.h`, children and scripts aside. Returns
+    /// the number of the entry that lists the program; 0: `*` does.
     pub(super) fn listing(&self, path: &Path, file: Option<FileId>) -> Option<u32> {
-        let name = path.file_name().map(|name| file_name(name.as_bytes()));
-        let by_file = file.and_then(|file| self.by_file.get(&file));
-        let by_path =
-            || path_digest(path.as_os_str().as_bytes()).and_then(|it| self.by_path.get(&it));
-        let by_name = name.and_then(|name| self.by_name.get(&name));
-        let found = [by_file.or_else(by_path), by_name];
-        let found = found.into_iter().flatten();
+        let found = self.look_up(path, file);
+        let found = found.iter().flatten();
         if self.flags & flag::ALL_EXCEPTED != 0 || found.clone().any(|it| it.flags & EXCEPTED != 0)
         {
             return None;
@@ -82,13 +81,42 @@ impl Lists {
         found.filter(|it| it.flags & LISTED != 0).map(|it| it.id).next_back().or(everything)
     }
 
+    /// What the entries say of a script; `None`: there is none for it.
+    pub(super) fn found(&self, path: &Path, file: Option<FileId>) -> Option<Script> {
+        let [by_file, by_name] = self.look_up(path, file);
+        let id = |program: Option<&Program>| program.map_or(0, |program| program.id);
+        let flags = |program: Option<&Program>| program.map_or(0, |it| it.flags & !PATH_ENDS);
+        let (flags, by_file, by_name) = (flags(by_file) | flags(by_name), id(by_file), id(by_name));
+        (by_file != 0 || by_name != 0).then_some(Script { flags, by_file, by_name })
+    }
+
+    /// By its file or path, and by its name.
+    fn look_up(&self, path: &Path, file: Option<FileId>) -> [Option<&Program>; 2] {
+        let name = path.file_name().map(|name| file_name(name.as_bytes()));
+        let by_file = file.and_then(|file| self.by_file.get(&file));
+        let by_path =
+            || path_digest(path.as_os_str().as_bytes()).and_then(|it| self.by_path.get(&it));
+        [by_file.or_else(by_path), name.and_then(|name| self.by_name.get(&name))]
+    }
+
+    /// What the entry of that number says: 0, and there may be none.
+    pub(super) fn flags_of(&self, id: u32) -> u32 {
+        self.entries(id).fold(0, |flags, program| flags | program.flags & !PATH_ENDS)
+    }
+
+    /// Is there an entry of that number?
+    pub(super) fn knows(&self, id: u32) -> bool {
+        self.entries(id).next().is_some()
+    }
+
     /// Does the entry of that number still list anybody?
     pub(super) fn lists(&self, id: u32) -> bool {
-        let by_name = self.by_name.values();
-        by_name
-            .chain(self.by_path.values())
-            .chain(self.by_file.values())
-            .any(|program| program.id == id && program.flags & (LISTED | EXCEPTED) == LISTED)
+        self.flags_of(id) & (LISTED | EXCEPTED) == LISTED
+    }
+
+    fn entries(&self, id: u32) -> impl Iterator<Item = &Program> {
+        let all = self.by_name.values().chain(self.by_path.values()).chain(self.by_file.values());
+        all.filter(move |program| id != 0 && program.id == id)
     }
 
     fn add_all(&mut self, patterns: &[ProgramPattern], entry: u32, all: u32) {
@@ -132,14 +160,42 @@ impl Lists {
             }
             None => self.missing.push(path.to_owned()),
         }
-        for spelling in [path, &real] {
-            let (Some(digest), Some(name)) = (digest(spelling), spelling.file_name()) else {
-                continue;
-            };
-            self.by_path.entry(digest).or_insert(Program { id, flags: 0 }).flags |= entry;
-            self.by_name.entry(file_name(name.as_bytes())).or_default().flags |= PATH_ENDS;
-        }
+        self.spell(path, id, entry);
+        self.spell(&real, id, entry);
         id
+    }
+
+    fn spell(&mut self, path: &Path, id: u32, entry: u32) {
+        let digest = path_digest(path.as_os_str().as_bytes());
+        let (Some(digest), Some(name)) = (digest, path.file_name()) else { return };
+        self.by_path.entry(digest).or_insert(Program { id, flags: 0 }).flags |= entry;
+        self.by_name.entry(file_name(name.as_bytes())).or_default().flags |= PATH_ENDS;
+    }
+
+    /// Scripts are known by how they are called: the usual links to them count as
+    /// well. A program's links need none of this.
+    fn add_links(&mut self, policy: &PolicyView) {
+        let excluded = policy.exclude.iter().filter_map(|exclusion| exclusion.program.as_ref());
+        let loopback = policy.on_loopback().iter().chain(policy.preferring_loopback());
+        let all = policy.programs.iter().chain(&policy.except).chain(loopback).chain(excluded);
+        let scripts = all.filter(|pattern| may_be_script(pattern));
+        let mut files = BTreeSet::new();
+        for pattern in scripts {
+            self.scripts = true;
+            if let ProgramPattern::Path(path) = pattern {
+                files.insert(real_path(path));
+            }
+        }
+        if files.is_empty() {
+            return;
+        }
+        for (link, file) in links_to(&files) {
+            let known = path_digest(file.as_os_str().as_bytes())
+                .and_then(|digest| self.by_path.get(&digest).copied());
+            if let Some(Program { id, flags }) = known {
+                self.spell(&link, id, flags);
+            }
+        }
     }
 }
 

@@ -10,6 +10,7 @@ mod pins;
 mod prefixes;
 mod process;
 mod programs;
+mod scripts;
 mod table;
 mod told;
 
@@ -29,12 +30,15 @@ use aya::maps::{MapData, RingBuf};
 use lists::Lists;
 use pins::Pins;
 use programs::{ALWAYS, Programs};
+use scripts::Scripts;
 use sessionip_hook::layout::{self, Address, Counter, flag};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::{fmt, io};
 use table::{Array, Prefixes, Sums, Table, take};
 
@@ -67,6 +71,11 @@ pub struct Companion {
     by_name: Table<layout::FileName, layout::Program>,
     excluded: Table<layout::Exclusion, u32>,
     descendants: Table<u32, u32>,
+    scripts: Scripts,
+    /// `None`: no list had a script yet.
+    can_follow_scripts: Option<bool>,
+    follows_scripts: bool,
+    epoch: Arc<AtomicU32>,
     moved: Table<u64, layout::Moved>,
     counters: Sums,
 }
@@ -105,12 +114,14 @@ impl Companion {
         let by_name = Table::open(&mut ebpf, "PROGRAMS_BY_NAME")?;
         let excluded = Table::open(&mut ebpf, "EXCLUDED")?;
         let descendants = Table::open(&mut ebpf, "DESCENDANTS")?;
+        let mut scripts = Scripts::open(&mut ebpf)?;
         let moved = Table::open(&mut ebpf, "MOVED")?;
         let counters = Sums::open(&mut ebpf)?;
         let closed = Some(take(&mut ebpf, "CLOSED")?);
         let pings = Some(take(&mut ebpf, "PINGS")?);
         let mut programs = Programs::new(ebpf, cgroup);
         programs.verify(ALWAYS)?;
+        scripts.teach()?;
         let mut companion = Self {
             programs,
             pins,
@@ -128,10 +139,15 @@ impl Companion {
             by_name,
             excluded,
             descendants,
+            scripts,
+            can_follow_scripts: None,
+            follows_scripts: false,
+            epoch: Arc::default(),
             moved,
             counters,
         };
         let known = companion.config.value()?;
+        companion.epoch.store(known.epoch, Ordering::Relaxed);
         companion.config.set(layout::Config { netns, ..known })?;
         companion.programs.attach(ALWAYS, &companion.pins)?;
         Ok(companion)
@@ -143,13 +159,17 @@ impl Companion {
     /// It took effect in part; it may be set again.
     pub fn set_policy(&mut self, policy: &PolicyView) -> Result<(), PolicyError> {
         self.policy = Some(policy.clone());
+        let lists = Lists::compile(policy);
+        let scripts = lists.scripts && self.can_follow_scripts();
         let optional = [
             (programs::SOURCES, policy.sources),
             (programs::LISTENERS, policy.listeners),
             (programs::LOOPBACK, policy.loopback.enabled && policy.isolate_loopback),
-            (programs::DESCENT, policy.children),
             (programs::NAMES, policy.connect),
+            (programs::LINEAGE, policy.children || scripts),
+            (programs::SCRIPTS, scripts),
         ];
+        self.follows_scripts = scripts;
         self.apply(policy)?;
         for (group, wanted) in optional {
             if wanted {
@@ -159,15 +179,42 @@ impl Companion {
                 self.programs.detach(group, &self.pins)?;
             }
         }
+        if scripts {
+            self.scripts.look_again(&lists)?;
+        } else {
+            self.scripts.forget()?;
+        }
         if policy.children {
-            let lists = Lists::compile(policy);
             descendants::prune(&mut self.descendants, &lists)?;
             descendants::seed(&mut self.descendants, &lists)?;
         } else {
             // Nobody takes marks away any more, and numbers of processes return.
             self.descendants.replace(&BTreeMap::new())?;
         }
+        self.begin_epoch()?;
         self.pins.remove_other_layouts();
+        Ok(())
+    }
+
+    /// Older kernels cannot: there a listed script means nobody.
+    fn can_follow_scripts(&mut self) -> bool {
+        let verify = || {
+            let verified = self.programs.verify(programs::SCRIPTS);
+            if let Err(error) = &verified {
+                tracing::warn!(%error, "a script is listed, and this kernel cannot follow scripts");
+            }
+            verified.is_ok()
+        };
+        *self.can_follow_scripts.get_or_insert_with(verify)
+    }
+
+    /// From now on sockets are recorded with marks by the lists that hold; those
+    /// recorded before are looked up anew when they are asked for.
+    fn begin_epoch(&mut self) -> Result<(), TableError> {
+        let known = self.config.value()?;
+        let epoch = known.epoch.wrapping_add(1);
+        self.config.set(layout::Config { epoch, ..known })?;
+        self.epoch.store(epoch, Ordering::Relaxed);
         Ok(())
     }
 
@@ -176,15 +223,21 @@ impl Companion {
     ///
     /// # Errors
     /// It took effect in part; it may be called again.
-    pub fn refresh_programs(&mut self) -> Result<(), TableError> {
-        match self.policy.clone() {
-            Some(policy) => self.apply(&policy),
-            None => Ok(()),
+    pub fn refresh_programs(&mut self) -> Result<(), PolicyError> {
+        let Some(policy) = self.policy.clone() else { return Ok(()) };
+        let is_first_script = !self.follows_scripts && Lists::compile(&policy).scripts;
+        if is_first_script && self.can_follow_scripts() {
+            return self.set_policy(&policy);
         }
+        Ok(self.apply(&policy)?)
     }
 
     fn apply(&mut self, policy: &PolicyView) -> Result<(), TableError> {
-        let lists = Lists::compile(policy);
+        let mut lists = Lists::compile(policy);
+        if self.follows_scripts {
+            // Also while the file of the last one is replaced.
+            lists.flags |= flag::FOLLOW_SCRIPTS;
+        }
         let known = self.config.value()?;
         // Flags say which tables are worth a look: they are set after what
         // they promise is there, and cleared before it goes.
@@ -287,7 +340,7 @@ impl Companion {
     /// # Errors
     /// The pins have gone.
     pub fn owners(&self) -> Result<OwnerMap, TableError> {
-        OwnerMap::open(self.pins.current())
+        OwnerMap::open(self.pins.current(), Arc::clone(&self.epoch))
     }
 
     /// The closed sockets, for one thread: only the first call gets them.

@@ -45,6 +45,23 @@ pub fn executable(pid: u32) -> Option<(PathBuf, (u32, u64))> {
     Some((path, (file.device, file.inode)))
 }
 
+/// The processes that there are.
+pub(super) fn all() -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten();
+    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+}
+
+/// Fields 22 and 4 of /proc/PID/stat, proc_pid_stat(5). The name before them
+/// may have spaces and parentheses of its own.
+pub(super) fn start_and_parent(pid: u32) -> Option<(u64, u32)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let mut fields = fields.split(' ');
+    let parent = fields.nth(1)?.parse().ok()?;
+    let start = fields.nth(17)?.parse().ok()?;
+    Some((start, parent))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,5 +88,13 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(executable(u32::MAX), None);
+    }
+
+    #[test]
+    fn this_process_has_a_parent_and_a_start() {
+        let (start, parent) = start_and_parent(std::process::id()).unwrap();
+        assert_eq!(parent, std::os::unix::process::parent_id());
+        assert!(start > 0);
+        assert!(all().any(|pid| pid == std::process::id()));
     }
 }

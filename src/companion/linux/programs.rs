@@ -40,15 +40,18 @@ pub(super) const LISTENERS: &[&str] = &["ingress"];
 pub(super) const NAMES: &[&str] = &["getsockname4", "getsockname6"];
 /// `loopback.enabled` and `isolation.loopback`.
 pub(super) const LOOPBACK: &[&str] = &["egress_loopback"];
-/// `virtual-ip.children`. The exit goes first, so that no mark is left behind.
-pub(super) const DESCENT: &[&str] = &["process_exit", "process_fork", "process_exec"];
+/// `virtual-ip.children`, and scripts. The exit goes first, so that no mark is
+/// left behind.
+pub(super) const LINEAGE: &[&str] = &["process_exit", "process_fork", "process_exec"];
+/// Scripts that a list names.
+pub(super) const SCRIPTS: &[&str] = &["script_exec"];
 
 /// Where the kernel describes its own types.
 pub(super) const TYPES: &str = "/sys/kernel/btf/vmlinux";
 
-/// The tracepoint that a program of [`DESCENT`] is for.
+/// The tracepoint that a program of [`LINEAGE`] or [`SCRIPTS`] is for.
 fn tracepoint(program: &str) -> String {
-    format!("sched_{program}")
+    format!("sched_{}", program.replace("script_", "process_"))
 }
 
 /// The root of the cgroup2 hierarchy, to attach to.
@@ -157,7 +160,7 @@ fn is_interrupted(error: &AyaError) -> bool {
         if io_error.kind() == io::ErrorKind::WouldBlock)
 }
 
-#[expect(clippy::wildcard_enum_match_arm, reason = "the object has five of aya's many kinds")]
+#[expect(clippy::wildcard_enum_match_arm, reason = "the object has four of aya's many kinds")]
 fn load(program: &mut Program, name: &str) -> Result<(), AyaError> {
     match program {
         Program::CgroupSockAddr(program) => program.load(),

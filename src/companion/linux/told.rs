@@ -1,5 +1,6 @@
 //! What does the hook tell of sockets?
 
+use crate::owner::Marks;
 use crate::packet::{Endpoint, Protocol};
 use crate::session::SessionId;
 use std::time::Duration;
@@ -17,8 +18,8 @@ pub struct SocketOwner {
     pub cgroup: u64,
     /// The executable, as [`file_of`](super::file_of) has it.
     pub file: (u32, u64),
-    /// The process descends from a listed program; only known with `children`.
-    pub child_of_listed: bool,
+    /// What the lists say of the process beyond its file.
+    pub marks: Marks,
 }
 
 /// A UDP socket of a session that was closed.

@@ -118,7 +118,7 @@ mod tests {
     }
 
     fn owned_by(pid: u32) -> Owner {
-        Owner { session: None, pid, program: Default::default(), child_of_listed: false }
+        Owner { session: None, pid, program: Default::default(), marks: Default::default() }
     }
 
     struct Table(Closed, Instant);

@@ -196,7 +196,10 @@ impl KernelSockets {
         let scopes = &self.sources.scopes;
         let all = || scopes.session(id).map(|it| processes(&it.scope.path)).unwrap_or_default();
         match self.holders.find(self.now, id, socket.inode, all) {
-            Found::Holder(Holder { pid, program }) => Some(Owner { pid, program, ..nobody }),
+            Found::Holder(Holder { pid, program }) => {
+                let marks = self.sources.owners.as_ref().map(|owners| owners.marks_of(pid));
+                Some(Owner { pid, program, marks: marks.unwrap_or_default(), ..nobody })
+            }
             Found::Nobody => Some(nobody),
             Found::Later => None,
         }
@@ -208,13 +211,13 @@ impl KernelSockets {
             session,
             pid: record.pid,
             program: self.programs.of(record.pid, record.file, name),
-            child_of_listed: record.child_of_listed,
+            marks: record.marks,
         }
     }
 
     /// A socket of that session, and no more is known.
     fn nobody_of(&self, session: Option<SessionId>) -> Owner {
-        Owner { session, pid: 0, program: Arc::clone(&self.nobody), child_of_listed: false }
+        Owner { session, pid: 0, program: Arc::clone(&self.nobody), marks: Default::default() }
     }
 
     fn record(&self, socket: &Socket) -> Option<SocketOwner> {

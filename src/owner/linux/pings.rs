@@ -54,7 +54,14 @@ mod tests {
     }
 
     fn owner(pid: u32) -> SocketOwner {
-        SocketOwner { session: None, pid, uid: 0, cgroup: 1, file: (0, 0), child_of_listed: false }
+        SocketOwner {
+            session: None,
+            pid,
+            uid: 0,
+            cgroup: 1,
+            file: (0, 0),
+            marks: Default::default(),
+        }
     }
 
     #[expect(clippy::disallowed_methods, reason = "a moment to count from")]

@@ -20,7 +20,7 @@ fn holder(pid: u32) -> Holder {
     let station = pid / 10;
     let session = (station != 0).then_some(SessionId(station));
     let program = Arc::new(Program { path: format!(r"C:\{pid}.exe"), file: (0, 0) });
-    Holder { owner: Owner { session, pid, program, child_of_listed: false }, station }
+    Holder { owner: Owner { session, pid, program, marks: Default::default() }, station }
 }
 
 /// Sockets that are told of in words.

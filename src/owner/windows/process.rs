@@ -6,7 +6,7 @@
 
 use super::clock::{Clock, file_time};
 use crate::owner::table::{Holder, Moment};
-use crate::owner::{Owner, Program};
+use crate::owner::{Marks, Owner, Program};
 use crate::session::SessionId;
 use std::collections::HashMap;
 use std::fmt;
@@ -68,7 +68,7 @@ impl Processes {
     pub(super) fn holder(&mut self, pid: u32, at: Moment) -> Option<Holder> {
         if KERNEL.contains(&pid) {
             let program = Arc::clone(&self.kernel);
-            let owner = Owner { session: None, pid, program, child_of_listed: false };
+            let owner = Owner { session: None, pid, program, marks: Default::default() };
             return Some(Holder { owner, station: 0 });
         }
         let process = self.process(pid, ANCESTORS)?;
@@ -81,7 +81,10 @@ impl Processes {
             session: (self.is_login)(station).then_some(SessionId(station)),
             pid,
             program,
-            child_of_listed: ancestors.iter().any(|ancestor| (self.is_listed)(ancestor)),
+            marks: Marks {
+                descends: ancestors.iter().any(|ancestor| (self.is_listed)(ancestor)),
+                ..Marks::default()
+            },
         };
         Some(Holder { owner, station })
     }
@@ -252,7 +255,7 @@ mod tests {
         let Holder { owner, station } = processes.holder(std::process::id(), clock.now()).unwrap();
         assert_eq!(owner.program.path, std::env::current_exe().unwrap().to_str().unwrap());
         assert_eq!(owner.session.map(|session| session.0), Some(station).filter(|it| *it != 0));
-        assert!(!owner.child_of_listed);
+        assert!(!owner.marks.descends);
     }
 
     #[test]
@@ -281,7 +284,7 @@ mod tests {
             .spawn()
             .unwrap();
         let owner = processes.holder(child.id(), Clock::new().now()).unwrap().owner;
-        assert!(owner.child_of_listed, "{owner:?}");
+        assert!(owner.marks.descends, "{owner:?}");
         assert_eq!(crate::owner::one_spelling(owner.program.name()), "CMD.EXE");
         processes.sweep();
         assert!(processes.known.contains_key(&child.id()));

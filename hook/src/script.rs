@@ -1,0 +1,232 @@
+//! Which file does an interpreter run? From its name and its arguments, on every
+//! platform alike.
+//!
+//! The eBPF side (`bpf/script.h`) goes by the same [`RULES`], which the daemon
+//! puts into its maps, and is tested with the same table of cases
+//! (`hook/scripts.toml`).
+
+/// What an option means for what follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Meaning {
+    /// It takes a value: the rest of its word, else the next argument.
+    Value = 1,
+    /// What runs is no file: a command, a module, the standard input.
+    NoFile = 2,
+    /// The rest of its word belongs to it.
+    Rest = 3,
+    /// The next argument is the file.
+    File = 4,
+    /// The first argument that is no option is the file; without it none is.
+    Jar = 5,
+}
+
+/// How an interpreter reads its arguments.
+#[derive(Clone, Copy, Debug)]
+pub struct Rule {
+    /// Its file's names, without a version at the end and without `.exe`.
+    pub names: &'static [&'static str],
+    /// Options of one letter, which may stand together behind one `-`.
+    pub letters: &'static [(char, Meaning)],
+    /// Whole words, with their `-`. An option that is in neither has no value.
+    pub words: &'static [(&'static str, Meaning)],
+    /// It has letters; without, every option is a word.
+    pub clusters: bool,
+    /// Options may begin with `+` too.
+    pub plus: bool,
+    /// Only [`Meaning::Jar`] makes it run a file.
+    pub only_jar: bool,
+}
+
+use Meaning::{File, Jar, NoFile, Rest, Value};
+
+const PLAIN: Rule =
+    Rule { names: &[], letters: &[], words: &[], clusters: true, plus: false, only_jar: false };
+
+/// The interpreters that are known. What another one runs is known where the
+/// system started it for the file (`#!`).
+pub const RULES: &[Rule] = &[
+    Rule {
+        names: &["python", "pythonw", "pypy"],
+        letters: &[('c', NoFile), ('m', NoFile), ('W', Value), ('X', Value), ('Q', Value)],
+        words: &[("--check-hash-based-pycs", Value)],
+        ..PLAIN
+    },
+    Rule {
+        names: &["sh", "bash", "dash", "ash", "ksh", "mksh", "zsh"],
+        letters: &[('c', NoFile), ('s', NoFile), ('o', Value), ('O', Value)],
+        words: &[("--rcfile", Value), ("--init-file", Value)],
+        plus: true,
+        ..PLAIN
+    },
+    Rule {
+        names: &["perl"],
+        letters: &[
+            ('e', NoFile),
+            ('E', NoFile),
+            ('I', Value),
+            ('i', Rest),
+            ('F', Rest),
+            ('m', Rest),
+            ('M', Rest),
+            ('C', Rest),
+            ('D', Rest),
+            ('d', Rest),
+            ('x', Rest),
+            ('V', Rest),
+        ],
+        ..PLAIN
+    },
+    Rule {
+        names: &["ruby", "jruby"],
+        letters: &[
+            ('e', NoFile),
+            ('I', Value),
+            ('r', Value),
+            ('C', Value),
+            ('E', Value),
+            ('i', Rest),
+            ('F', Rest),
+            ('K', Rest),
+            ('T', Rest),
+            ('W', Rest),
+            ('x', Rest),
+        ],
+        words: &[("--encoding", Value), ("--external-encoding", Value)],
+        ..PLAIN
+    },
+    Rule {
+        names: &["node", "nodejs"],
+        words: &[
+            ("-e", NoFile),
+            ("--eval", NoFile),
+            ("-p", NoFile),
+            ("-pe", NoFile),
+            ("--print", NoFile),
+            ("-r", Value),
+            ("--require", Value),
+            ("--import", Value),
+            ("--loader", Value),
+            ("--experimental-loader", Value),
+            ("-C", Value),
+            ("--conditions", Value),
+            ("--env-file", Value),
+            ("--title", Value),
+        ],
+        clusters: false,
+        ..PLAIN
+    },
+    Rule {
+        names: &["php", "php-cgi"],
+        letters: &[
+            ('r', NoFile),
+            ('R', NoFile),
+            ('B', NoFile),
+            ('a', NoFile),
+            ('c', Value),
+            ('d', Value),
+            ('z', Value),
+            ('S', Value),
+            ('t', Value),
+            ('f', File),
+            ('F', File),
+        ],
+        words: &[("--file", File), ("--run", NoFile), ("--php-ini", Value), ("--define", Value)],
+        ..PLAIN
+    },
+    Rule { names: &["lua", "luajit", "texlua"], letters: &[('e', Value), ('l', Value)], ..PLAIN },
+    Rule {
+        names: &["tclsh", "wish", "expect"],
+        letters: &[('c', Value), ('f', File)],
+        words: &[("-encoding", Value)],
+        ..PLAIN
+    },
+    Rule {
+        names: &["java", "javaw"],
+        words: &[
+            ("-jar", Jar),
+            ("-m", NoFile),
+            ("--module", NoFile),
+            ("-cp", Value),
+            ("-classpath", Value),
+            ("--class-path", Value),
+            ("-p", Value),
+            ("--module-path", Value),
+            ("--upgrade-module-path", Value),
+            ("--add-modules", Value),
+            ("--add-reads", Value),
+            ("--add-exports", Value),
+            ("--add-opens", Value),
+            ("--limit-modules", Value),
+            ("--patch-module", Value),
+            ("--enable-native-access", Value),
+            ("--source", Value),
+        ],
+        clusters: false,
+        only_jar: true,
+        ..PLAIN
+    },
+];
+
+/// As many letters of one word are read, and as many arguments, longer ones
+/// counted by 4 KiB.
+const LETTERS: usize = 16;
+const ARGUMENTS: usize = 64;
+
+/// How the interpreter of that file name reads its arguments. `python3.11` is
+/// `python`: a name counts up to its first digit.
+pub fn rule_of(program: &str) -> Option<&'static Rule> {
+    let lower = program.to_ascii_lowercase();
+    let name = lower.strip_suffix(".exe").unwrap_or(&lower);
+    let end = name.find(|letter: char| letter.is_ascii_digit()).unwrap_or(name.len());
+    let name = name.get(..end)?;
+    RULES.iter().find(|rule| rule.names.contains(&name))
+}
+
+/// The file that an interpreter runs, as its command names it: `arguments` begins
+/// with the first one after the program's own name. `None`: it runs none.
+pub fn script_of<'a>(rule: &Rule, arguments: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let (mut skip, mut next_is_file, mut plain, mut jar) = (false, false, false, false);
+    for argument in arguments.into_iter().take(ARGUMENTS) {
+        if std::mem::take(&mut skip) {
+            continue;
+        }
+        if next_is_file {
+            return Some(argument).filter(|argument| !argument.is_empty());
+        }
+        let is_option = argument.starts_with('-') || rule.plus && argument.starts_with('+');
+        if plain || !is_option {
+            let is_file = !argument.is_empty() && (jar || !rule.only_jar);
+            return is_file.then_some(argument);
+        }
+        match argument {
+            // The standard input.
+            "-" | "+" => return None,
+            "--" => plain = true,
+            _ => match meaning(rule, argument) {
+                None | Some((Rest, _)) => {}
+                Some((Value, is_whole)) => skip = is_whole,
+                Some((File, true)) => next_is_file = true,
+                Some((NoFile, _) | (File, false)) => return None,
+                Some((Jar, _)) => jar = true,
+            },
+        }
+    }
+    None
+}
+
+/// What an option means, and whether it ends with the letter that does: its value
+/// is the next argument then.
+fn meaning(rule: &Rule, option: &str) -> Option<(Meaning, bool)> {
+    if let Some((_, meaning)) = rule.words.iter().find(|(word, _)| *word == option) {
+        return Some((*meaning, true));
+    }
+    if !rule.clusters || option.starts_with("--") {
+        return None;
+    }
+    let mut letters = option.char_indices().skip(1).take(LETTERS);
+    letters.find_map(|(at, letter)| {
+        let (_, meaning) = rule.letters.iter().find(|(known, _)| *known == letter)?;
+        Some((*meaning, at + letter.len_utf8() == option.len()))
+    })
+}

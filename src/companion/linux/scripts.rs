@@ -1,0 +1,140 @@
+//! Which processes run a script that a list names?
+//!
+//! The kernel side keeps SCRIPTS from its attachment on; this fills in the
+//! rules by which it reads commands, and the processes that were there before.
+
+use super::lists::Lists;
+use super::process::{self, executable, file_id, start_and_parent};
+use super::table::Table;
+use crate::companion::TableError;
+use aya::Ebpf;
+use sessionip_hook::layout::{
+    CLUSTERS, Interpreter, InterpreterName, ONLY_JAR, OptionWord, PLUS, Script,
+};
+use sessionip_hook::script::{RULES, Rule, rule_of, script_of};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+/// The tables of the kernel side that are about scripts.
+#[derive(Debug)]
+pub(super) struct Scripts {
+    marks: Table<u32, Script>,
+    interpreters: Table<InterpreterName, Interpreter>,
+    options: Table<OptionWord, u32>,
+}
+
+impl Scripts {
+    pub(super) fn open(ebpf: &mut Ebpf) -> Result<Self, TableError> {
+        Ok(Self {
+            marks: Table::open(ebpf, "SCRIPTS")?,
+            interpreters: Table::open(ebpf, "INTERPRETERS")?,
+            options: Table::open(ebpf, "OPTIONS")?,
+        })
+    }
+
+    /// How interpreters read their arguments. To be called before the kernel
+    /// side is attached.
+    pub(super) fn teach(&mut self) -> Result<(), TableError> {
+        let (mut interpreters, mut options) = (BTreeMap::new(), BTreeMap::new());
+        for (kind, rule) in (1..).zip(RULES) {
+            let names = rule.names.iter().map(|name| InterpreterName(padded(name)));
+            interpreters.extend(names.map(|name| (name, interpreter(kind, rule))));
+            let words = rule.words.iter();
+            options.extend(
+                words.map(|(word, meaning)| {
+                    (OptionWord { kind, word: padded(word) }, *meaning as u32)
+                }),
+            );
+        }
+        self.options.replace(&options)?;
+        self.interpreters.replace(&interpreters)
+    }
+
+    /// What the lists say now of the scripts that run. Call it while the kernel
+    /// side is attached.
+    pub(super) fn look_again(&mut self, lists: &Lists) -> Result<(), TableError> {
+        for (pid, mark) in self.marks.all()? {
+            let flags = lists.flags_of(mark.by_file) | lists.flags_of(mark.by_name);
+            if flags == 0 && !lists.knows(mark.by_file) && !lists.knows(mark.by_name) {
+                self.marks.remove(&pid)?;
+            } else if flags != mark.flags {
+                self.marks.set(&pid, &Script { flags, ..mark })?;
+            }
+        }
+        for pid in process::all() {
+            let Some((start, _)) = start_and_parent(pid) else { continue };
+            let Some(mark) = running(pid).and_then(|script| mark(&script, lists)) else { continue };
+            self.marks.set(&pid, &mark)?;
+            // As of descendants: nobody would take the mark away again.
+            if start_and_parent(pid).is_none_or(|(again, _)| again != start) {
+                self.marks.remove(&pid)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Nobody takes marks away any more, and numbers of processes return.
+    pub(super) fn forget(&mut self) -> Result<(), TableError> {
+        self.marks.replace(&BTreeMap::new())
+    }
+}
+
+fn mark(script: &Path, lists: &Lists) -> Option<Script> {
+    lists.found(script, file_id(script))
+}
+
+/// The script that a process runs, as far as its command tells: one that was
+/// started by a `#!` line of an unknown interpreter is not seen.
+fn running(pid: u32) -> Option<PathBuf> {
+    let (program, _) = executable(pid)?;
+    let rule = rule_of(program.file_name()?.to_str()?)?;
+    let mut command = Vec::new();
+    let file = File::open(format!("/proc/{pid}/cmdline")).ok()?;
+    file.take(LONGEST_COMMAND).read_to_end(&mut command).ok()?;
+    let command = String::from_utf8_lossy(&command);
+    let script = script_of(rule, command.split_terminator('\0').skip(1))?;
+    // Where it is now: most stay where they were started.
+    let folder = PathBuf::from(format!("/proc/{pid}/cwd")).read_link().ok()?;
+    folder.join(script).canonicalize().ok()
+}
+
+const LONGEST_COMMAND: u64 = 256 << 10;
+
+fn interpreter(kind: u32, rule: &Rule) -> Interpreter {
+    let mut letter = [0; 256];
+    for (known, meaning) in rule.letters {
+        if let Some(entry) = letter.get_mut(*known as usize) {
+            *entry = *meaning as u8;
+        }
+    }
+    let flags = [(rule.clusters, CLUSTERS), (rule.plus, PLUS), (rule.only_jar, ONLY_JAR)];
+    let flags = flags.into_iter().filter(|(on, _)| *on).fold(0, |flags, (_, bit)| flags | bit);
+    Interpreter { kind, flags, letter }
+}
+
+fn padded<const N: usize>(text: &str) -> [u8; N] {
+    let mut bytes = [0; N];
+    for (to, from) in bytes.iter_mut().zip(text.bytes()) {
+        *to = from;
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_and_word_of_a_rule_fits_its_table() {
+        let names = RULES.iter().flat_map(|rule| rule.names);
+        assert!(names.clone().all(|name| name.len() < size_of::<InterpreterName>()));
+        let words = RULES.iter().flat_map(|rule| rule.words);
+        assert!(words.clone().all(|(word, _)| word.len() < size_of::<OptionWord>() - 4));
+        // As hook/bpf/layout.h has room for them.
+        assert!(names.count() <= 64 && words.count() <= 256);
+        let letters = RULES.iter().flat_map(|rule| rule.letters);
+        assert!(letters.clone().all(|(letter, _)| letter.is_ascii()));
+    }
+}
