@@ -16,6 +16,8 @@ pub struct Policy {
     programs: Patterns,
     except: Patterns,
     children: bool,
+    /// The programs whose localhost is their session's own; none where that is off.
+    on_loopback: Patterns,
     exclude_ports: Vec<(Protocol, u16)>,
     pub(crate) when_exhausted: WhenExhausted,
     pub(crate) ipv6_without_lease: Ipv6WithoutLease,
@@ -49,11 +51,14 @@ impl Policy {
     /// that a program is known however its path was written when it was started.
     pub fn compile(config: &Config, standing: impl Fn(&Path) -> Option<Standing>) -> Self {
         let listed = &config.virtual_ip;
+        let on_loopback: &[_] =
+            if config.loopback.enabled { &config.loopback.programs } else { &[] };
         Self {
             enabled: listed.enabled,
             programs: Patterns::compile(&listed.programs, &standing),
             except: Patterns::compile(&listed.except, &standing),
             children: listed.children,
+            on_loopback: Patterns::compile(on_loopback, &standing),
             exclude_ports: config.divert.exclude_ports.clone(),
             when_exhausted: listed.when_exhausted,
             ipv6_without_lease: listed.ipv6_without_lease,
@@ -86,6 +91,12 @@ impl Policy {
     /// follows who started whom.
     pub fn lists_children_of(&self, program: &Program) -> bool {
         self.enabled && self.children && self.programs.has(program) && !self.except.has(program)
+    }
+
+    /// Is this owner's localhost its session's own? An exception wins here, too;
+    /// the virtual address need not be on.
+    pub fn has_own_loopback(&self, owner: &Owner) -> bool {
+        self.on_loopback.has(&owner.program) && !self.except.has(&owner.program)
     }
 
     /// `virtual-ip.enabled`.
@@ -161,6 +172,7 @@ mod tests {
             programs: patterns(programs),
             except: patterns(except),
             children: false,
+            on_loopback: patterns(&[name("crm")]),
             exclude_ports: vec![(Protocol::Tcp, 3389)],
             when_exhausted: WhenExhausted::HostAddress,
             ipv6_without_lease: Ipv6WithoutLease::Leave,
@@ -248,6 +260,15 @@ mod tests {
         assert!(!policy.lists_children_of(&program("/bin/sh")));
         policy.enabled = false;
         assert!(!policy.lists_children_of(&program("/opt/crm")));
+    }
+
+    #[test]
+    fn the_loopback_has_a_list_of_its_own() {
+        let mut policy = policy(&[], &[path("/opt/other/crm")]);
+        policy.enabled = false;
+        assert!(policy.has_own_loopback(&owner("/opt/crm", (1, 1))));
+        assert!(!policy.has_own_loopback(&owner("/opt/other/crm", (1, 2))), "excepted");
+        assert!(!policy.has_own_loopback(&owner("/bin/sh", (1, 3))));
     }
 
     #[test]

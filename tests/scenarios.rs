@@ -62,6 +62,8 @@ struct PolicyTable {
     programs: Vec<String>,
     except: Vec<String>,
     children: bool,
+    /// `[loopback] programs`, which is on where there are any.
+    loopback: Vec<String>,
     block_exhausted: bool,
     block_ipv6: bool,
     drop_unknown: bool,
@@ -77,6 +79,7 @@ impl Default for PolicyTable {
             programs: vec!["*".to_owned()],
             except: vec!["sshd".to_owned()],
             children: false,
+            loopback: Vec::new(),
             block_exhausted: false,
             block_ipv6: false,
             drop_unknown: false,
@@ -348,16 +351,23 @@ fn facts<'a>(text: &'a str, table: &FactsTable) -> (Facts, &'a str) {
 fn log_on(host: &mut Host, text: &str) {
     let mut words = text.split_whitespace();
     let session = SessionId(words.next().and_then(|id| id.parse().ok()).expect("a session's id"));
-    let mut addresses = Addresses::default();
+    let (mut addresses, mut loopbacks) = (Addresses::default(), Addresses::default());
     for word in words {
-        let address: IpAddr = word.parse().expect("a virtual address");
+        let address: IpAddr = word.parse().expect("a virtual address or a loopback");
+        let is_loopback = address.is_loopback() || word.starts_with("fd73:6970::");
+        let its = if is_loopback { &mut loopbacks } else { &mut addresses };
         match address {
-            IpAddr::V4(address) => addresses.ipv4 = Some(address),
-            IpAddr::V6(address) => addresses.ipv6 = Some(address),
+            IpAddr::V4(address) => its.ipv4 = Some(address),
+            IpAddr::V6(address) => its.ipv6 = Some(address),
         }
-        host.holders.insert(address, session);
+        if !is_loopback {
+            host.holders.insert(address, session);
+        }
     }
     host.sessions.insert(session, addresses);
+    if loopbacks != Addresses::default() {
+        host.loopbacks.insert(session, loopbacks);
+    }
 }
 
 impl PolicyTable {
@@ -368,6 +378,8 @@ impl PolicyTable {
         config.virtual_ip.programs = patterns(&self.programs);
         config.virtual_ip.except = patterns(&self.except);
         config.virtual_ip.children = self.children;
+        config.loopback.enabled = !self.loopback.is_empty();
+        config.loopback.programs = patterns(&self.loopback);
         if self.block_exhausted {
             config.virtual_ip.when_exhausted = WhenExhausted::Block;
         }
@@ -382,6 +394,7 @@ impl PolicyTable {
         config.divert.exclude_ports = excluded.collect();
         config.isolation.listeners = self.isolation;
         config.isolation.sources = self.isolation;
+        config.isolation.loopback = self.isolation;
         Policy::compile(&config, |_| None)
     }
 }

@@ -16,7 +16,7 @@ use crate::packet::{Endpoint, Protocol, TcpFlags};
 use crate::policy::Policy;
 use crate::session::SessionId;
 use crate::verdict::Reason;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A packet of TCP or UDP, or a ping, seen from this host.
 #[derive(Clone, Copy, Debug)]
@@ -113,25 +113,75 @@ impl<S: Sockets> Question<'_, S> {
     fn localhost(&mut self, packet: &Conversation) -> Decision {
         let Pair { local, remote } = packet.pair;
         let left = Decision::Pass(Reason::HostLocal);
-        let asked = remote.address == IpAddr::V4(Ipv4Addr::LOCALHOST);
-        if self.host.moved.is_empty() || !asked || !packet.opens() || !self.policy.is_enabled() {
+        let asked = LOCALHOST.contains(&remote.address);
+        let is_on = self.policy.is_enabled() || !self.host.loopbacks.is_empty();
+        if self.host.moved.is_empty() || !packet.opens() || !is_on {
+            return left;
+        }
+        if !asked {
+            return self.at_a_loopback(packet).unwrap_or(left);
+        }
+        // An answer of a session's server, which its flow leads on.
+        if self.is_known(Face::Outside, packet.protocol, &packet.pair.turned()) {
             return left;
         }
         let Some(owner) = self.sockets.owner(packet.protocol, local, remote) else {
             return self.ownerless(packet);
         };
-        let addresses = owner.session.and_then(|session| self.host.sessions.get(&session));
-        let server = addresses
-            .and_then(|addresses| addresses.ipv4)
-            .map(|address| Endpoint::new(address.into(), remote.port))
-            .filter(|server| self.host.moved.contains(&(packet.protocol, *server)));
-        match server {
-            // O4, whatever the program: localhost stays intact.
-            Some(server) => {
-                self.translated(packet, server.address, server, Reason::OwnServer, owner)
-            }
+        // O3, and O4 whatever the program: localhost stays intact.
+        let reason = match self.policy.has_own_loopback(&owner) {
+            true => Reason::SessionLoopback,
+            false => Reason::OwnServer,
+        };
+        match owner.session.and_then(|session| self.moved_server(packet, session)) {
+            // The server sees localhost, as it would without us.
+            Some(server) if server.address.is_loopback() => self.led(packet, server, reason, owner),
+            Some(server) => self.translated(packet, server.address, server, reason, owner),
             None => self.opened(packet, Reason::HostLocal, owner),
         }
+    }
+
+    /// Where the hook moved the session's server to that is asked for at
+    /// localhost: the session's loopback goes before its virtual address.
+    fn moved_server(&self, packet: &Conversation, session: SessionId) -> Option<Endpoint> {
+        let Endpoint { address, port } = packet.pair.remote;
+        let tables = [self.host.loopbacks.get(&session), self.host.sessions.get(&session)];
+        let addresses = tables.into_iter().flatten().filter_map(|its| its.like(address));
+        addresses
+            .map(|address| Endpoint::new(address, port))
+            .find(|server| self.host.moved.contains(&(packet.protocol, *server)))
+    }
+
+    /// O6. `None`: nobody's loopback is asked for, or nobody listens there.
+    fn at_a_loopback(&mut self, packet: &Conversation) -> Option<Decision> {
+        let Pair { local, remote } = packet.pair;
+        if !self.policy.isolation.loopback || !self.host.moved.contains(&(packet.protocol, remote))
+        {
+            return None;
+        }
+        let holder = self.host.loopback_holder(remote.address)?;
+        let Some(owner) = self.sockets.owner(packet.protocol, local, remote) else {
+            return Some(self.ownerless(packet));
+        };
+        let foreign = owner.session.is_some_and(|session| session != holder);
+        foreign.then_some(Decision::Drop(Reason::ForeignLoopback))
+    }
+
+    /// A flow that goes to `server`, and keeps its source.
+    fn led(
+        &self,
+        packet: &Conversation,
+        server: Endpoint,
+        reason: Reason,
+        owner: Owner,
+    ) -> Decision {
+        let outside = Pair { local: packet.pair.local, remote: server };
+        if self.is_known(Face::Outside, packet.protocol, &outside) {
+            return Decision::NoPort;
+        }
+        let mut begin = self.begin(packet, packet.pair, outside, reason, Some(owner));
+        begin.opened_here = true;
+        Decision::Begin(begin)
     }
 
     /// It has been translated from its first packet on, which is long gone. What
@@ -223,6 +273,9 @@ impl<S: Sockets> Question<'_, S> {
         self.flows.find(&Key::new(face, protocol, pair)).is_some()
     }
 }
+
+/// What programs mean by this host.
+const LOCALHOST: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
 
 /// DHCP talks before there are addresses (RFC 2131, section 4.1; RFC 8415,
 /// section 7.2): clients and servers, IPv4 and IPv6.

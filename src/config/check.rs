@@ -30,7 +30,7 @@ pub(super) fn config(file: &File, findings: &mut Vec<Finding>) -> Option<Config>
     let control = check.control(&file.control);
     let pool = check.pool(&file.pool);
     let virtual_ip = check.virtual_ip(&file.virtual_ip);
-    let loopback = check.loopback(&file.loopback);
+    let loopback = check.loopback(&file.loopback, file.virtual_ip.enabled);
     let hook_exclude = check.hook(&file.hook);
     let divert = check.divert(&file.divert);
     let metrics = check.metrics(&file.metrics);
@@ -158,7 +158,7 @@ impl Check<'_> {
         }
     }
 
-    fn loopback(&mut self, section: &file::Loopback) -> Loopback {
+    fn loopback(&mut self, section: &file::Loopback, virtual_ip: bool) -> Loopback {
         let loopback = Loopback {
             enabled: section.enabled,
             programs: self.items("loopback.programs", &section.programs, str::parse),
@@ -166,8 +166,7 @@ impl Check<'_> {
             mapping: section.mapping,
         };
         if section.enabled {
-            let help = "write false; a session's own servers are found at 127.0.0.1 without it";
-            self.not_in_this_version("loopback.enabled", &true, help);
+            self.loopback_without_effect(section, virtual_ip);
             return loopback;
         }
         let without_effect = [
@@ -180,6 +179,19 @@ impl Check<'_> {
             self.warning(key, message, "take it out");
         }
         loopback
+    }
+
+    /// It is on, and yet nobody has anything of it.
+    fn loopback_without_effect(&mut self, section: &file::Loopback, virtual_ip: bool) {
+        if !virtual_ip && !section.prefer.is_empty() {
+            let message = "loopback.prefer has no effect while virtual-ip.enabled is false";
+            self.warning("loopback.prefer", message, "take it out");
+        } else if self.is_empty("loopback.programs", &section.programs) && section.prefer.is_empty()
+        {
+            let message = "no program is listed, so every program's 127.0.0.1 is the host's";
+            let help = "write \"*\" for every program of a session, or enabled = false";
+            self.warning("loopback.programs", message, help);
+        }
     }
 
     fn hook(&mut self, section: &file::Hook) -> Vec<Exclusion> {

@@ -149,12 +149,13 @@ pub enum Ipv6WithoutLease {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Loopback {
-    /// Not in this version. While it is off, the other keys have no effect.
+    /// While it is off, the other keys have no effect.
     pub enabled: bool,
-    /// The programs whose 127.0.0.1 is the session's own; "*" for all.
+    /// The programs whose 127.0.0.1 and ::1 are the session's own; "*" for all.
+    /// virtual-ip.except wins over it, and virtual-ip.children has no say.
     pub programs: Vec<String>,
-    /// Programs whose binds to a wildcard go to the session's loopback; "*" for
-    /// all. Only where virtual-ip.enabled is on, too.
+    /// Programs of virtual-ip.programs whose binds to a wildcard go to the
+    /// session's loopback; "*" for all. Only where virtual-ip.enabled is on, too.
     pub prefer: Vec<String>,
     /// Which address belongs to which session.
     pub mapping: Mapping,

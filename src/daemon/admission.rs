@@ -3,7 +3,6 @@
 use super::RunError;
 use super::keeper::{Keeper, in_full, now, warn_on};
 use crate::address::{self, PutOnError, arp, nd};
-use crate::companion::SessionEntry;
 use crate::lease::{Family, Refused};
 use crate::observe::event::Event as Record;
 use crate::owner;
@@ -16,8 +15,8 @@ pub(super) struct Held {
     pub(super) session: Session,
     pub(super) ipv4: Option<Ipv4Addr>,
     pub(super) ipv6: Option<Ipv6Addr>,
-    private_ipv6: Option<Ipv6Addr>,
-    /// Its loopback address, whether or not anything uses it.
+    pub(super) private_ipv6: Option<Ipv6Addr>,
+    /// Its loopback address, whether or not programs use it; `None`: taken.
     pub(super) loopback: Option<Ipv4Addr>,
     /// Of which families it asked for an address and got none.
     pub(super) lacks: Vec<Family>,
@@ -70,10 +69,9 @@ impl Keeper {
                 None
             }
         };
-        let loopback = id.loopback(self.config.loopback.mapping);
-        let used = loopback.filter(|_| self.config.loopback.enabled);
-        let entry = SessionEntry { id, ipv4, ipv6, private_ipv6, loopback: used };
+        let loopback = self.loopback(id);
         let held = Held { session, ipv4, ipv6, private_ipv6, loopback, lacks };
+        let entry = self.entry(&held);
         if let Err(error) = self.companion.admit(&held.session, &entry) {
             self.take_from_host(&held);
             self.leases.give_back(now(), id);

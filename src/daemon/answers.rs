@@ -120,7 +120,8 @@ fn why_bound(keeper: &Keeper, socket: &Socket) -> Reason {
         IpAddr::V6(_) => held.ipv6.is_none() && held.ipv4.is_none(),
     });
     if socket.asked != socket.bound {
-        return Reason::Wildcard;
+        let wildcard = socket.asked.address.is_unspecified();
+        return if wildcard { Reason::Wildcard } else { moved_from(socket) };
     }
     if held.is_some_and(|held| held.leased().any(|address| address == bound)) {
         return Reason::Bound;
@@ -147,6 +148,12 @@ fn why_bound(keeper: &Keeper, socket: &Socket) -> Reason {
     } else {
         Reason::HostLocal
     }
+}
+
+/// Why a socket that had asked for one address was moved.
+fn moved_from(socket: &Socket) -> Reason {
+    let asked = socket.asked.address.to_canonical();
+    if asked.is_loopback() { Reason::SessionLoopback } else { Reason::Wildcard }
 }
 
 fn status(keeper: &Keeper, peer: &Peer) -> Result<Status, String> {

@@ -159,16 +159,23 @@ impl Keeper {
         keep("state-dir", new.state_dir != self.config.state_dir);
         keep("metrics.listen", new.metrics != self.config.metrics);
         keep("pool.adapter", new.pool.adapter != self.config.pool.adapter);
+        keep("loopback.mapping", new.loopback.mapping != self.config.loopback.mapping);
         new.control.clone_from(&self.config.control);
         new.state_dir.clone_from(&self.config.state_dir);
         new.metrics = self.config.metrics;
         new.pool.adapter.clone_from(&self.config.pool.adapter);
+        new.loopback.mapping = self.config.loopback.mapping;
+        let turned = new.loopback.enabled != self.config.loopback.enabled;
 
         self.config = new;
         self.policy = Policy::compile(&self.config, companion::standing);
         self.leases.set_pool(&self.config.pool, self.adapter.reserved());
         self.mended = None;
         self.apply().map_err(|e| in_full(&e))?;
+        if turned {
+            self.turn_loopback().map_err(|e| in_full(&e))?;
+            self.line.set_host(self.host()).map_err(|e| in_full(&e))?;
+        }
         tracing::info!("configuration reloaded");
         Record::Reloaded.record();
         Ok(notes)
@@ -293,6 +300,7 @@ impl Keeper {
             };
             notices.push(format!("session {}{lacks}: {}", held.session.id, Refused::Exhausted));
         }
+        notices.extend(self.loopback_notices());
         notices.extend(self.switch.notices());
         for (address, why) in self.leases.avoided() {
             notices.push(format!("{address} is not given, {why}: take it out of pool.ranges"));

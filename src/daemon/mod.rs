@@ -22,6 +22,7 @@ mod answers;
 mod keeper;
 mod line;
 pub(crate) mod lock;
+mod loopback;
 mod neighbours;
 mod tables;
 mod threads;

@@ -9,7 +9,8 @@ use crate::config::Scope;
 use crate::divert::Selection;
 use crate::engine::{self, Host};
 use crate::lease::Family;
-use std::collections::BTreeSet;
+use crate::session::SessionId;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -148,9 +149,18 @@ impl Keeper {
             broadcast: self.adapter.broadcasts().map(IpAddr::V4).collect(),
             holders: holders.collect(),
             sessions: held.map(|held| (held.session.id, addresses(held))).collect(),
+            loopbacks: self.loopbacks(),
             pool: self.pool(),
             moved: self.at_pool.moved.iter().copied().collect(),
         })
+    }
+
+    /// Where programs of sessions have a localhost of their own; none where that
+    /// is off.
+    fn loopbacks(&self) -> HashMap<SessionId, engine::Addresses> {
+        let held = self.sessions.values().filter(|_| self.config.loopback.enabled);
+        let of = |held: &Held| engine::Addresses { ipv4: held.loopback, ipv6: held.private_ipv6 };
+        held.map(|held| (held.session.id, of(held))).collect()
     }
 
     /// Is this one of the addresses that the configuration gives?

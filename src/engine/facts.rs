@@ -67,10 +67,13 @@ pub struct Host {
     pub sessions: HashMap<SessionId, Addresses>,
     /// Who holds a virtual address.
     pub holders: HashMap<IpAddr, SessionId>,
+    /// The loopback addresses of sessions, where programs have such: IPv4's, and
+    /// the session's private IPv6 address.
+    pub loopbacks: HashMap<SessionId, Addresses>,
     /// The whole pool: first and last of each range.
     pub pool: Vec<(IpAddr, IpAddr)>,
-    /// Wildcard listeners that were moved to these endpoints, and that nobody but
-    /// the packet line makes found at 127.0.0.1 (O4). Empty where the hook does.
+    /// Listeners that were moved to these endpoints, and that nobody but the
+    /// packet line makes found at localhost (O3, O4). Empty where the hook does.
     pub moved: HashSet<(Protocol, Endpoint)>,
 }
 
@@ -92,6 +95,14 @@ impl Host {
     /// The host addresses of the same IP version as `address`.
     pub fn host_addresses_like(&self, address: IpAddr) -> impl Iterator<Item = IpAddr> {
         self.addresses.iter().copied().filter(move |host| host.is_ipv4() == address.is_ipv4())
+    }
+
+    /// The session whose loopback address this is.
+    pub fn loopback_holder(&self, address: IpAddr) -> Option<SessionId> {
+        let is_it = |its: &&SessionId| {
+            self.loopbacks.get(its).is_some_and(|its| its.like(address) == Some(address))
+        };
+        self.loopbacks.keys().find(is_it).copied()
     }
 
     /// The session that holds this virtual address and is logged on.

@@ -2,7 +2,8 @@
 //!
 //! The engine asks through [`Sockets`]. A platform supplies [`open`], which gives
 //! [`KernelSockets`] for the engine, [`Watch`] for the keeper and, where it needs a
-//! thread, [`Reader`]; [`end_bound_to`]; and [`one_spelling`] for names of programs.
+//! thread, [`Reader`]; [`end_bound_to`] and [`host_uses`] for addresses; and
+//! [`one_spelling`] for names of programs.
 
 #[cfg(target_os = "linux")]
 pub mod linux;
@@ -12,11 +13,11 @@ pub mod windows;
 
 #[cfg(target_os = "linux")]
 pub use linux::{
-    KernelSockets, Opened, OwnerError, Reader, Watch, end_bound_to, one_spelling, open,
+    KernelSockets, Opened, OwnerError, Reader, Watch, end_bound_to, host_uses, one_spelling, open,
 };
 #[cfg(windows)]
 pub use windows::{
-    KernelSockets, Opened, OwnerError, Reader, Watch, end_bound_to, one_spelling, open,
+    KernelSockets, Opened, OwnerError, Reader, Watch, end_bound_to, host_uses, one_spelling, open,
 };
 
 use crate::packet::{Endpoint, Protocol};

@@ -12,6 +12,7 @@ mod control;
 mod exec;
 mod ipv6;
 mod leases;
+mod loopback;
 mod mending;
 mod missing;
 mod names;

@@ -77,7 +77,7 @@ fn a_broken_file_changes_nothing() {
     for (rest, finding) in [
         ("stiky = true", "stiky"),
         ("[virtual-ip]\nprograms = 'all'", "programs"),
-        ("[loopback]\nenabled = true", "not in this version"),
+        ("[divert]\non-failure = 'closed'", "not in this version"),
         ("adapter = 'eth99'", "eth99"),
     ] {
         world.configure(4, rest);

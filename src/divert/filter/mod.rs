@@ -10,10 +10,11 @@ mod expression;
 mod ranges;
 
 use super::Selection;
+use crate::address::PRIVATE_IPV6;
 use crate::packet::{Endpoint, Protocol};
 use expression::{Expression, all, any, test};
 use ranges::fit;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// How many tests the kernel's part of WinDivert takes (`WINDIVERT_FILTER_MAXLEN`
 /// is 256, one of which it keeps for itself).
@@ -103,8 +104,10 @@ fn main(selection: &Selection, uncut: bool, room: usize) -> Option<Expression> {
     any([outer, inner])
 }
 
-/// What looks for a moved listener at 127.0.0.1 or a host address, and what the
-/// listener answers.
+/// What looks for a moved listener at localhost or a host address, and what the
+/// listener answers. Where listeners were moved to loopback addresses, what is
+/// sent there is led here, too, from wherever at this host: it may be another
+/// session's (O6).
 fn loopback(selection: &Selection, room: usize) -> Option<Expression> {
     let ports = |protocol: Protocol, end| {
         let moved = selection.moved.iter().filter(|(its, _)| *its == protocol);
@@ -117,14 +120,23 @@ fn loopback(selection: &Selection, room: usize) -> Option<Expression> {
     let at = |end| any([ports(Protocol::Tcp, end), ports(Protocol::Udp, end)]);
     let same = |addresses: &[IpAddr]| addresses.iter().map(|one| (*one, *one)).collect::<Vec<_>>();
 
-    let localhost = same(&[Ipv4Addr::LOCALHOST.into()]);
     let servers: Vec<_> = selection.moved.iter().map(|(_, server)| server.address).collect();
+    let at_loopbacks = servers.iter().copied().filter(|server| is_session_loopback(*server));
+    let localhost = [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()];
+    let asked_for: Vec<_> = at_loopbacks.clone().chain(localhost).collect();
     let pairs = [Family::V4, Family::V6].into_iter().flat_map(|family| {
-        let between = |addresses: &[(IpAddr, IpAddr)]| {
-            let source = family.within(Source, addresses, room)?;
-            Some(all([source, family.within(Destination, addresses, room)?]))
+        let between = |from: &[(IpAddr, IpAddr)], to: &[(IpAddr, IpAddr)]| {
+            let source = family.within(Source, from, room)?;
+            Some(all([source, family.within(Destination, to, room)?]))
         };
-        [between(&localhost), between(&same(&selection.host_addresses))]
+        let here = same(&localhost);
+        let localhost = match at_loopbacks.clone().any(|server| family.has(&server)) {
+            true => between(&loopbacks(), &same(&asked_for)),
+            false if family == Family::V4 => between(&here, &here),
+            false => None,
+        };
+        let hosts = same(&selection.host_addresses);
+        [localhost, between(&hosts, &hosts)]
     });
     let asked = any(pairs);
     let families = [Family::V4, Family::V6];
@@ -132,6 +144,23 @@ fn loopback(selection: &Selection, room: usize) -> Option<Expression> {
     let questions = asked.zip(at(Destination)).map(|(pair, port)| all([port, pair]));
     let answers = answered.zip(at(Source)).map(|(server, port)| all([port, server]));
     any([questions, answers]).map(|either| all([test("loopback"), either]))
+}
+
+/// From where at this host a session's loopback address may be asked.
+fn loopbacks() -> [(IpAddr, IpAddr); 3] {
+    let (first, last) = (PRIVATE_IPV6.network(), PRIVATE_IPV6.broadcast());
+    [
+        ([127, 0, 0, 0].into(), [127, 255, 255, 255].into()),
+        (Ipv6Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()),
+        (first.into(), last.into()),
+    ]
+}
+
+fn is_session_loopback(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_loopback(),
+        IpAddr::V6(address) => PRIVATE_IPV6.contains(&address),
+    }
 }
 
 /// Both directions of each endpoint, as many handles as it takes.
@@ -259,7 +288,7 @@ impl Family {
         let ranges: Vec<_> = ranges.map(|(first, last)| (number(*first), number(*last))).collect();
         within(&self.field(end), &ranges, room, |number| match self {
             Self::V4 => Ipv4Addr::from_bits(number as u32).to_string(),
-            Self::V6 => std::net::Ipv6Addr::from_bits(number).to_string(),
+            Self::V6 => Ipv6Addr::from_bits(number).to_string(),
         })
     }
 }

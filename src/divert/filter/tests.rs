@@ -104,6 +104,25 @@ fn a_small_selection_is_said_exactly() {
 }
 
 #[test]
+fn what_asks_for_a_sessions_loopback_is_led_here() {
+    let moved = vec![
+        (Protocol::Tcp, Endpoint::new(v4(127, 0, 0, 2), 9000)),
+        (Protocol::Tcp, Endpoint::new("fd73:6970::1".parse().unwrap(), 9000)),
+    ];
+    let none = Selection { host_addresses: Vec::new(), ..small() };
+    let filter = Filters::of(&Selection { moved, ..none }).loopback;
+    let wanted = "(loopback and ((tcp.DstPort == 9000 and \
+                  (((ip.SrcAddr >= 127.0.0.0 and ip.SrcAddr <= 127.255.255.255) and \
+                  (ip.DstAddr >= 127.0.0.1 and ip.DstAddr <= 127.0.0.2)) or \
+                  ((ipv6.SrcAddr == ::1 or (ipv6.SrcAddr >= fd73:6970:: and \
+                  ipv6.SrcAddr <= fd73:6970::ffff:ffff:ffff:ffff)) and \
+                  (ipv6.DstAddr == ::1 or ipv6.DstAddr == fd73:6970::1)))) or \
+                  (tcp.SrcPort == 9000 and (ip.SrcAddr == 127.0.0.2 or \
+                  ipv6.SrcAddr == fd73:6970::1))))";
+    assert_eq!(filter.as_deref(), Some(wanted));
+}
+
+#[test]
 fn loopback_is_left_alone_unless_a_listener_was_moved() {
     let unmoved = Selection { moved: Vec::new(), ..small() };
     assert_eq!(Filters::of(&unmoved).loopback, None);

@@ -7,11 +7,13 @@
 
 mod closed;
 pub mod diag;
+mod loopback;
 mod open;
 mod pings;
 mod process;
 mod wire;
 
+pub use loopback::host_uses;
 pub use open::{Opened, OwnerError, Reader, Watch, end_bound_to, open};
 
 use crate::companion::{self, ClosedSockets, Moved, NotedPings, OwnerMap, SocketOwner};

@@ -75,16 +75,33 @@ impl SocketTable {
         rows
     }
 
+    /// Those that are bound to a loopback address of their own session.
+    pub fn at_loopbacks(&self, holders: &HashMap<IpAddr, SessionId>) -> Vec<AtPool> {
+        let mut rows = self.receivers();
+        rows.retain(|row| {
+            let holder = holders.get(&row.bound.address).copied();
+            holder.is_some() && holder == row.owner.session
+        });
+        rows
+    }
+
     /// O5: where somebody uses a virtual address that its session does not hold,
     /// services and the kernel excepted. What a listener accepted there is not
-    /// meant: that is row I5.
-    pub fn foreign(&self, holders: &HashMap<IpAddr, SessionId>) -> Vec<(Protocol, Endpoint)> {
+    /// meant: that is row I5. A session's loopback address is kept from other
+    /// sessions only: whoever has none may use all of 127.0.0.0/8.
+    pub fn foreign(
+        &self,
+        holders: &HashMap<IpAddr, SessionId>,
+        loopbacks: &HashMap<IpAddr, SessionId>,
+    ) -> Vec<(Protocol, Endpoint)> {
         let is_foreign = |local: Endpoint, life: &Life| {
-            life.is_open()
-                && !life.holder.is_the_systems()
-                && self.is_in_pool(local.address)
-                && (life.holder.owner.session.is_none()
-                    || life.holder.owner.session != holders.get(&local.address).copied())
+            let session = life.holder.owner.session;
+            let at_pool = self.is_in_pool(local.address)
+                && (session.is_none() || session != holders.get(&local.address).copied());
+            let at_loopback = loopbacks
+                .get(&local.address)
+                .is_some_and(|holder| session.is_some_and(|session| session != *holder));
+            life.is_open() && !life.holder.is_the_systems() && (at_pool || at_loopback)
         };
         let mut found = Vec::new();
         for sockets in &self.0.bound {

@@ -13,14 +13,15 @@ pub use entry::{Event, Holder, Moment, What};
 pub use look::AtPool;
 pub use reconcile::{Row, State};
 
+use crate::address::PRIVATE_IPV6;
 use crate::packet::{Endpoint, Protocol};
 use crate::session::SessionId;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use entry::{BoundSocket, Fit, Life, PairSocket, Stage};
 use foldhash::fast::RandomState;
-use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -48,6 +49,8 @@ struct Tables {
     pairs: DashMap<Ends, PairSocket, RandomState>,
     /// First and last of each range of virtual addresses.
     pool: RwLock<Vec<(IpAddr, IpAddr)>>,
+    /// Loopback addresses of sessions are virtual ones, too.
+    loopbacks: AtomicBool,
     /// How many sockets are in both maps.
     sockets: AtomicUsize,
     full: AtomicU64,
@@ -81,6 +84,21 @@ impl SocketTable {
         let pool = self.0.pool.read().unwrap_or_else(PoisonError::into_inner);
         // Every IPv4 address sorts before every IPv6 one.
         pool.iter().any(|(first, last)| (*first..=*last).contains(&address))
+    }
+
+    /// From now on, or no longer, changes at sessions' loopback addresses are
+    /// noted, too.
+    pub fn watch_loopbacks(&self, on: bool) {
+        self.0.loopbacks.store(on, Ordering::Relaxed);
+    }
+
+    /// Is what happens there to be noted?
+    fn is_watched(&self, address: IpAddr) -> bool {
+        let may_be_a_loopback = match address {
+            IpAddr::V4(address) => address.is_loopback() && address != Ipv4Addr::LOCALHOST,
+            IpAddr::V6(address) => PRIVATE_IPV6.contains(&address),
+        };
+        may_be_a_loopback && self.0.loopbacks.load(Ordering::Relaxed) || self.is_in_pool(address)
     }
 
     /// How many sockets are known, those that closed a moment ago included.
@@ -123,7 +141,7 @@ impl SocketTable {
         let holder = match event.what {
             What::Close => {
                 self.close(event);
-                if event.remote.is_none() && self.is_in_pool(event.local.address) {
+                if event.remote.is_none() && self.is_watched(event.local.address) {
                     self.note_change();
                 }
                 return;
@@ -149,7 +167,7 @@ impl SocketTable {
             }
             None => self.talk(event, life),
         }
-        if event.what != What::Accept && self.is_in_pool(event.local.address) {
+        if event.what != What::Accept && self.is_watched(event.local.address) {
             self.note_change();
         }
     }

@@ -79,7 +79,7 @@ impl SocketTable {
                 let allowance = if *stage == Stage::Idle { IDLE } else { SETTLING };
                 if is_missing(life, allowance) {
                     life.closed = Some(taken);
-                    at_pool |= self.is_in_pool(local.address);
+                    at_pool |= self.is_watched(local.address);
                 }
                 true
             },
@@ -160,7 +160,7 @@ impl SocketTable {
     fn add(&self, row: &Row, accepted: bool, taken: Moment, holder: Holder) {
         let mut life = Life::new(0, holder, row.since.unwrap_or(taken).min(taken));
         life.confirmed = taken;
-        if !accepted && self.is_in_pool(row.local.address) {
+        if !accepted && self.is_watched(row.local.address) {
             self.note_change();
         }
         match row.state {

@@ -338,15 +338,39 @@ fn foreign_binds_are_those_of_other_sessions_and_of_none_but_not_services() {
         .tell("connect tcp 10.77.0.101:55 7 pid 20 > 10.77.0.2:40000");
     let foreign =
         [(TCP, end("10.77.0.101:55")), (TCP, end("10.77.0.101:81")), (UDP, end("10.77.0.103:53"))];
-    assert_eq!(world.table.foreign(&holders), foreign);
+    assert_eq!(world.table.foreign(&holders, &no_loopbacks()), foreign);
     // The console's user is no login, and no service either.
     world.table.set_login(1, None);
-    assert!(world.table.foreign(&holders).contains(&(TCP, end("10.77.0.101:80"))));
+    assert!(world.table.foreign(&holders, &no_loopbacks()).contains(&(TCP, end("10.77.0.101:80"))));
     world.table.set_login(1, Some(SessionId(1)));
-    assert_eq!(world.table.foreign(&holders), foreign);
+    assert_eq!(world.table.foreign(&holders, &no_loopbacks()), foreign);
     world.tell("close tcp 10.77.0.101:81 2").tell("close udp 10.77.0.103:53 3");
     world.tell("close tcp 10.77.0.101:55 7 > 10.77.0.2:40000");
-    assert!(world.table.foreign(&holders).is_empty());
+    assert!(world.table.foreign(&holders, &no_loopbacks()).is_empty());
+}
+
+fn no_loopbacks() -> HashMap<IpAddr, SessionId> {
+    HashMap::new()
+}
+
+#[test]
+fn loopback_addresses_are_kept_from_other_sessions_only() {
+    let mut world = World::new();
+    let loopbacks = HashMap::from([
+        (IpAddr::from([127, 0, 0, 2]), SessionId(1)),
+        (IpAddr::from([127, 0, 0, 3]), SessionId(2)),
+    ]);
+    world.tell("bind udp 127.0.0.2:80 1 pid 10").tell("bind udp 127.0.0.3:80 2 pid 10");
+    world.tell("bind udp 127.0.0.4:80 3 pid 10").tell("bind udp 127.0.0.2:81 4 pid 4");
+    let own: Vec<_> =
+        world.table.at_loopbacks(&loopbacks).iter().map(|row| row.bound.to_string()).collect();
+    assert_eq!(own, ["127.0.0.2:80"]);
+    let foreign = world.table.foreign(&HashMap::new(), &loopbacks);
+    assert_eq!(foreign, [(UDP, end("127.0.0.3:80"))], "services may");
+    assert_eq!(world.table.changes_at_pool(), 0);
+    world.table.watch_loopbacks(true);
+    world.tell("close udp 127.0.0.3:80 2 pid 10").tell("bind udp 127.0.0.1:82 5 pid 10");
+    assert_eq!(world.table.changes_at_pool(), 1, "127.0.0.1 is nobody's alone");
 }
 
 #[test]

@@ -9,7 +9,8 @@ use crate::owner::AtPool;
 use crate::owner::table::SocketTable;
 use crate::policy::Policy;
 use crate::session::{Session, Sessions};
-use std::net::IpAddr;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
@@ -47,6 +48,15 @@ pub fn open(
     Ok((reader.sockets(), Watch { table, policy }, Some(reader)))
 }
 
+/// Does the host itself use this loopback address? Nothing of Windows does, and
+/// programs that do are met at their ports only.
+///
+/// # Errors
+/// None: on Linux there is a table to ask for.
+pub fn host_uses(_: Ipv4Addr, _: &Sessions) -> io::Result<bool> {
+    Ok(false)
+}
+
 /// Sockets at addresses of the pool, and what is to be known to tell.
 #[derive(Clone, Debug)]
 pub struct Watch {
@@ -76,16 +86,24 @@ impl Watch {
         self.table.set_login(session.id.0, None);
     }
 
-    /// A session's listener at its own virtual address counts as moved there: no
-    /// program knows the address by itself.
+    /// A session's listener at its own virtual or loopback address counts as moved
+    /// there: no program knows the address by itself.
     pub fn at_pool(&self, host: &Host) -> AtPool {
+        let loopbacks = host.loopbacks.iter().flat_map(|(session, its)| {
+            let addresses = [its.ipv4.map(IpAddr::V4), its.ipv6.map(IpAddr::V6)];
+            addresses.into_iter().flatten().map(|address| (address, *session))
+        });
+        let loopbacks = loopbacks.collect();
+        self.table.watch_loopbacks(!host.loopbacks.is_empty());
         let own = self.table.at_pool().into_iter().filter(|row| {
             let holder = host.holder(row.bound.address);
             holder.is_some() && holder == row.owner.session
         });
-        let mut moved: Vec<_> = own.map(|row| (row.protocol, row.bound)).collect();
+        let at_loopbacks = self.table.at_loopbacks(&loopbacks);
+        let mut moved: Vec<_> =
+            own.chain(at_loopbacks).map(|row| (row.protocol, row.bound)).collect();
         moved.sort_unstable();
         moved.dedup();
-        AtPool { moved, foreign: self.table.foreign(&host.holders) }
+        AtPool { moved, foreign: self.table.foreign(&host.holders, &loopbacks) }
     }
 }
