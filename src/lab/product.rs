@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -36,7 +37,9 @@ pub struct Session {
     /// Whose it is.
     pub user: String,
     /// Its virtual address.
-    pub virtual_ip: Option<std::net::Ipv4Addr>,
+    pub virtual_ip: Option<Ipv4Addr>,
+    /// Its virtual IPv6 address.
+    pub virtual_ipv6: Option<Ipv6Addr>,
 }
 
 /// What the lab reads of a row of `flows --json`; each pair is local, remote.
@@ -268,6 +271,6 @@ mod tests {
         let rows = r#"[{"id":1,"user":"ana","virtual_ip":null,"virtual_ipv6":null,
             "loopback":"127.0.0.2","since":"2026-11-21T20:58:00Z","state":"exhausted"}]"#;
         let sessions: Vec<Session> = serde_json::from_str(rows).unwrap();
-        assert_eq!(sessions[0].virtual_ip, None);
+        assert_eq!((sessions[0].virtual_ip, sessions[0].virtual_ipv6), (None, None));
     }
 }

@@ -1,8 +1,10 @@
-//! What the tests build themselves: static programs, Java's classes, io_uring.
+//! What the tests build themselves: static programs, Java's classes, io_uring, a
+//! database.
 
 use sessionip::lab::process;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -14,7 +16,17 @@ const SOURCES: [(&str, &str); 4] = [
     ("ring.c", include_str!("sources/ring.c")),
 ];
 
+/// The user `nobody`, on Debian.
+const NOBODY: u32 = 65_534;
+
+/// How long any of it may take.
+const LIMIT: Duration = Duration::from_secs(120);
+
 const MADE: [&str; 4] = ["talk-go", "Talk.class", "talk-musl", "talk-ring"];
+
+/// A database of PostgreSQL, which root may not make.
+const DATABASE: &str = "PATH=$PATH:$(echo /usr/lib/postgresql/*/bin | tr ' ' :)
+    initdb --no-sync --no-instructions --wal-segsize=1 -A trust -D $1 && chmod -R a+rX $1";
 
 /// Puts all of it into a folder that every user can get at.
 pub(crate) fn into(folder: &Path) {
@@ -25,6 +37,8 @@ pub(crate) fn into(folder: &Path) {
     for name in MADE {
         fs::copy(built.join(name), folder.join(name)).unwrap();
     }
+    let database = [built.join("data"), folder.to_owned()];
+    process::output(process::command(&["cp", "-r"]).args(database), LIMIT).unwrap();
 }
 
 fn build() -> &'static Path {
@@ -33,7 +47,16 @@ fn build() -> &'static Path {
     for (name, source) in SOURCES {
         fs::write(folder.join(name), source).unwrap();
     }
+    // Nobody's, until every lab has a copy.
+    let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), Permissions::from_mode(0o777)).unwrap();
+    let data = directory.path().join("data");
     std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut command = process::command(&["sh", "-c", DATABASE, "sh"]);
+            command.arg(&data).uid(NOBODY).gid(NOBODY);
+            process::output(&mut command, LIMIT).unwrap();
+        });
         for line in [
             "go build -o talk-go talk.go",
             "javac -d . Talk.java",
@@ -44,9 +67,12 @@ fn build() -> &'static Path {
                 let mut command = process::command(&line.split(' ').collect::<Vec<_>>());
                 command.current_dir(folder).env("CGO_ENABLED", "0");
                 command.env("GOCACHE", folder.join("go-cache"));
-                process::output(&mut command, Duration::from_secs(120)).unwrap();
+                process::output(&mut command, LIMIT).unwrap();
             });
         }
     });
+    let _ = fs::remove_dir_all(folder.join("data"));
+    let copy = [data, folder.join("data")];
+    process::output(process::command(&["cp", "-r"]).args(copy), LIMIT).unwrap();
     folder
 }

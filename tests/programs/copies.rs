@@ -1,11 +1,12 @@
 //! A program in both sessions: where do its copies listen, and who hears a word?
 
 use super::client;
-use super::lab::{self, Lab};
+use super::lab::{self, Lab, World};
 use super::program::{Asked, Program, Word};
 use sessionip::lab::process::{self, Running};
 use sessionip::lab::sessions::Opened;
 use sessionip::lab::{LabError, listeners, marker, network, wait};
+use sessionip::packet::Protocol;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -31,7 +32,7 @@ pub(crate) fn each_hears_its_own(lab: &Lab, program: &Program) {
     }
     listen(lab, program, &mut copies);
 
-    for way in Way::all(program) {
+    for way in Way::all(program, lab.world) {
         for copy in &copies {
             let word = copy.send_word(way);
             copy.hears(&word);
@@ -85,6 +86,8 @@ fn all_bound(lab: &Lab, program: &Program) -> Result<Vec<(&'static str, SocketAd
 enum Way {
     /// To the session's address.
     FromFarSide,
+    /// To the session's IPv6 address.
+    FromFarSideByIpv6,
     /// To the host's.
     FromFarSideToHost,
     /// From a client in the session, to this.
@@ -93,16 +96,26 @@ enum Way {
 
 impl Way {
     /// Those by which the program is to be reached.
-    fn all(program: &Program) -> Vec<Self> {
+    fn all(program: &Program, world: World) -> Vec<Self> {
         let ipv4 = Self::Inside(Ipv4Addr::LOCALHOST.into());
         let ipv6 = Self::Inside(Ipv6Addr::LOCALHOST.into());
-        match program.served() {
-            (_, Asked::Everywhere) => vec![Self::FromFarSide, ipv4],
-            (_, Asked::DualStack) => vec![Self::FromFarSide, ipv4, ipv6],
-            (_, Asked::Localhost | Asked::LocalhostOr(_)) => vec![ipv4],
-            (_, Asked::EverywhereV6 | Asked::LocalhostV6) => vec![ipv6],
-            (_, Asked::Kept(_)) => vec![Self::FromFarSideToHost, ipv4],
+        let (port, asked) = program.served();
+        let mut ways = match asked {
+            Asked::Everywhere => vec![Self::FromFarSide, ipv4],
+            Asked::DualStack => vec![Self::FromFarSide, ipv4, ipv6],
+            Asked::Localhost | Asked::LocalhostOr(_) => vec![ipv4],
+            Asked::EverywhereV6 => vec![],
+            Asked::LocalhostV6 => vec![ipv6],
+            Asked::Kept(_) => vec![Self::FromFarSideToHost, ipv4],
+        };
+        let of_word = |&(protocol, at, asked): &(Protocol, u16, Asked)| {
+            (protocol, at, asked) == (program.sockets[0].0, port, Asked::EverywhereV6)
+        };
+        if program.sockets.iter().any(of_word) {
+            ways.push(ipv6);
+            ways.extend(world.ipv6.then_some(Self::FromFarSideByIpv6));
         }
+        ways
     }
 }
 
@@ -110,6 +123,8 @@ impl Way {
 pub(crate) struct Copy<'a> {
     lab: &'a Lab,
     session: &'a Opened,
+    /// The session's.
+    ipv6: Option<Ipv6Addr>,
     program: &'a Program,
     folder: PathBuf,
     running: Running,
@@ -134,7 +149,8 @@ impl<'a> Copy<'a> {
         let mut command = lab.product.in_session(session.id, &session.user, &["sh", "-c", &line]);
         let name = format!("{} of session {}", program.name, session.id);
         let running = lab.network.host.start(name, &mut command).unwrap();
-        Self { lab, session, program, folder, running }
+        let ipv6 = lab.ipv6(session);
+        Self { lab, session, ipv6, program, folder, running }
     }
 
     /// The addresses that it is to have.
@@ -143,7 +159,7 @@ impl<'a> Copy<'a> {
         self.program.sockets.iter().map(move |&(protocol, port, asked)| {
             let (address, port) = match asked {
                 Asked::Everywhere | Asked::DualStack => (self.session.virtual_ip.into(), port),
-                Asked::EverywhereV6 => (private(self.session.id).into(), port),
+                Asked::EverywhereV6 => (self.ipv6.unwrap_or(private(self.session.id)).into(), port),
                 Asked::LocalhostOr(other) if second => (Ipv4Addr::LOCALHOST.into(), other),
                 Asked::Localhost | Asked::LocalhostOr(_) => (Ipv4Addr::LOCALHOST.into(), port),
                 Asked::LocalhostV6 => (Ipv6Addr::LOCALHOST.into(), port),
@@ -158,6 +174,7 @@ impl<'a> Copy<'a> {
         let word = self.word();
         let address = match way {
             Way::FromFarSide => self.session.virtual_ip.into(),
+            Way::FromFarSideByIpv6 => self.ipv6.unwrap().into(),
             Way::FromFarSideToHost => network::HOST.into(),
             Way::Inside(address) => address,
         };
@@ -165,12 +182,12 @@ impl<'a> Copy<'a> {
         let words = client::of(self.program.word, address, port, &word);
         let host = &self.lab.network.host;
         let sent = match way {
-            Way::FromFarSide | Way::FromFarSideToHost => {
-                self.lab.network.client.output(&mut process::command(&words))
-            }
             Way::Inside(_) => {
                 let Opened { id, user, .. } = self.session;
                 host.output(&mut self.lab.product.in_session(*id, user, &words))
+            }
+            Way::FromFarSide | Way::FromFarSideByIpv6 | Way::FromFarSideToHost => {
+                self.lab.network.client.output(&mut process::command(&words))
             }
         };
         sent.unwrap_or_else(|error| panic!("{}, {way:?}: {error}", self.program.name));

@@ -5,6 +5,7 @@ use sessionip::lab::network::Network;
 use sessionip::lab::product::Product;
 use sessionip::lab::sessions::{self, Opened};
 use std::fs::Permissions;
+use std::net::Ipv6Addr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -21,6 +22,8 @@ pub(crate) struct World {
     pub(crate) loopback: bool,
     /// Is the source chosen at connect, too?
     pub(crate) connect: bool,
+    /// Have sessions an IPv6 address, too?
+    pub(crate) ipv6: bool,
     /// Does what cannot have its session's address stay off the network?
     pub(crate) strict: bool,
 }
@@ -37,6 +40,7 @@ impl World {
         }
         if self.strict {
             tables += "[virtual-ip]\nwhen-exhausted = 'block'\n";
+            tables += "ipv6-without-lease = 'block'\n";
             tables += "[divert]\nunknown-owner = 'drop'\n";
         }
         tables
@@ -69,6 +73,12 @@ impl Lab {
         std::fs::create_dir(lab.shared()).unwrap();
         std::fs::set_permissions(lab.shared(), Permissions::from_mode(0o1777)).unwrap();
         lab
+    }
+
+    /// A session's IPv6 address.
+    pub(crate) fn ipv6(&self, session: &Opened) -> Option<Ipv6Addr> {
+        let sessions = self.product.sessions().unwrap();
+        sessions.iter().find(|row| row.id == session.id).unwrap().virtual_ipv6
     }
 
     /// A file of the tests' own.
@@ -104,13 +114,14 @@ pub(crate) fn give(path: &Path, session: &Opened) {
 /// With as many addresses as sessions: a third one has none.
 fn configuration(directory: &Path, world: World) -> String {
     let (directory, tables) = (directory.display(), world.tables());
+    let ipv6 = if world.ipv6 { ", 'fd77::101-fd77::102'" } else { "" };
     format!(
         "\
 state-dir = '{directory}/state'
 control = '{directory}/control/control.sock'
 
 [pool]
-ranges = ['10.77.0.101-10.77.0.102']
+ranges = ['10.77.0.101-10.77.0.102'{ipv6}]
 
 [metrics]
 listen = ''

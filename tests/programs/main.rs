@@ -49,15 +49,21 @@ fn every_program_of_two_sessions_hears_its_own_where_sources_are_chosen_at_conne
 }
 
 #[test]
+fn every_program_of_two_sessions_hears_its_own_by_ipv6_too() {
+    let lab = Lab::new(World { ipv6: true, ..World::default() });
+    each(|program| copies::each_hears_its_own(&lab, program));
+}
+
+#[test]
 fn receivers_of_broadcasts_hear_them_by_exclusion() {
     broadcast::receivers_hear_it_by_exclusion(&Lab::new(World::default()));
 }
 
 #[test]
 fn no_packet_of_a_session_has_the_host_address_where_it_must_not() {
-    for connect in [false, true] {
-        outward::no_packet_has_the_host_address(World { connect, ..World::default() });
-    }
+    outward::no_packet_has_the_host_address(World::default());
+    let world = World { connect: true, ipv6: true, ..World::default() };
+    outward::no_packet_has_the_host_address(world);
 }
 
 #[test]

@@ -197,9 +197,8 @@ vsftpd_log_file={folder}/vsftpd.log
         name: "postgresql",
         sockets: &[(Tcp, 5432, Everywhere), (Tcp, 5432, EverywhereV6)],
         command: "PATH=$PATH:$(echo /usr/lib/postgresql/*/bin | tr ' ' :)
-            data=$(mktemp -d {shared}/data.XXXXXX) &&
-            initdb --no-sync -A trust -D $data >initdb.log &&
-            exec postgres -D $data -p {port} -k {folder} -c listen_addresses='*'",
+            cp -r {built}/data data && chmod 700 data &&
+            exec postgres -D data -F -p {port} -k {folder} -c listen_addresses='*'",
         word: POSTGRESQL,
         ..Program::PLAIN
     },
@@ -209,9 +208,8 @@ vsftpd_log_file={folder}/vsftpd.log
         name: "postgresql-shared-folder",
         sockets: &[(Tcp, 5433, Everywhere), (Tcp, 5433, EverywhereV6)],
         command: "PATH=$PATH:$(echo /usr/lib/postgresql/*/bin | tr ' ' :)
-            data=$(mktemp -d {shared}/data.XXXXXX) &&
-            initdb --no-sync -A trust -D $data >initdb.log &&
-            exec postgres -D $data -p {port} -k {shared} -c listen_addresses='*'",
+            cp -r {built}/data data && chmod 700 data &&
+            exec postgres -D data -F -p {port} -k {shared} -c listen_addresses='*'",
         word: POSTGRESQL,
         second: Second::GivesUp("could not open lock file"),
         ..Program::PLAIN

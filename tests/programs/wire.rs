@@ -1,7 +1,7 @@
 //! What did the far side's wire see?
 
 use super::lab::Lab;
-use sessionip::lab::network::{FAR, HOST};
+use sessionip::lab::network::{FAR, FAR_IPV6, HOST, HOST_IPV6};
 use sessionip::lab::process::{self, Running};
 use sessionip::lab::wait;
 use std::path::PathBuf;
@@ -59,5 +59,12 @@ impl Seen {
         self.packets(&format!(
             "ip and src host {HOST} and dst host {FAR} and not src port 2222{and}"
         ))
+    }
+
+    /// The same by IPv6, neighbour discovery (RFC 4861) excepted.
+    pub(crate) fn with_host_ipv6_address(&self, and: &str) -> Vec<String> {
+        let neighbours = "icmp6 and ip6[40] >= 133 and ip6[40] <= 137";
+        let ends = format!("src host {HOST_IPV6} and dst host {FAR_IPV6}");
+        self.packets(&format!("ip6 and {ends} and not ({neighbours}){and}"))
     }
 }
