@@ -163,12 +163,6 @@ impl Draft {
             comment(&mut self.loopback, "From session 255 on, its addresses differ from Citrix's.");
             self.loopback.push("mapping = \"microsoft\"".into());
         }
-        for line in &mut self.loopback {
-            if !line.starts_with('#') {
-                *line = format!("# {line}");
-            }
-        }
-        self.lost("virtual loopback, which is not in this version; its lines are comments");
     }
 
     fn preferring(&mut self, found: &Found<'_>) -> Vec<String> {
@@ -253,10 +247,11 @@ impl Draft {
             comment(&mut head, &format!("{}{rest}.", first.to_uppercase()));
         }
         let mut toml = head.join("\n") + "\n";
-        let lacking = if self.loopback.is_empty() { "" } else { "# [loopback]" };
-        for (title, lines) in
-            [("[pool]", &self.pool), ("[virtual-ip]", &self.virtual_ip), (lacking, &self.loopback)]
-        {
+        for (title, lines) in [
+            ("[pool]", &self.pool),
+            ("[virtual-ip]", &self.virtual_ip),
+            ("[loopback]", &self.loopback),
+        ] {
             if !lines.is_empty() {
                 let _ = write!(toml, "\n{title}\n{}\n", lines.join("\n"));
             }

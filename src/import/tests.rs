@@ -2,7 +2,7 @@
 //! its ranges are filled in.
 
 use super::*;
-use crate::config::WhenExhausted;
+use crate::config::{Mapping, WhenExhausted};
 use proptest::prelude::*;
 
 const CITRIX: &str = r"HKEY_LOCAL_MACHINE\SOFTWARE\Wow6432Node\Citrix\VIP";
@@ -134,7 +134,11 @@ fn preferred_loopback_keeps_its_programs_from_both_keys() {
     let programs = config(&import).virtual_ip.programs;
     // The native key comes first; which is whose does not matter.
     assert_eq!(programs, patterns(&["B.exe", "c.exe", "a.exe"]));
-    assert!(import.toml.contains("prefer = [\"B.exe\", \"c.exe\", \"a.exe\"]"), "{}", import.toml);
+    let loopback = config(&import).loopback;
+    assert!(loopback.enabled);
+    assert_eq!(loopback.programs, programs);
+    assert_eq!(loopback.prefer, programs);
+    assert_eq!(loopback.mapping, Mapping::SessionPlusOne);
     let fill_in = |key: &str| {
         import.notes.iter().any(|note| matches!(note, Note::FillIn(it) if it.starts_with(key)))
     };
@@ -144,8 +148,7 @@ fn preferred_loopback_keeps_its_programs_from_both_keys() {
 #[test]
 fn preferred_loopback_for_all_is_a_star() {
     let import = imported(&[(CITRIX, "\"PreferLoopback\"=dword:1")]);
-    assert!(import.toml.contains("prefer = [\"*\"]"), "{}", import.toml);
-    config(&import);
+    assert_eq!(config(&import).loopback.prefer, patterns(&["*"]));
     let off = imported(&[(CITRIX, "\"PreferLoopback\"=dword:0")]);
     assert!(!off.toml.contains("[loopback]"), "{}", off.toml);
 }
@@ -154,8 +157,9 @@ fn preferred_loopback_for_all_is_a_star() {
 fn microsofts_loopback_has_its_own_mapping_and_needs_virtual_ip() {
     let lines = "\"VirtualMode\"=dword:0\n\"VirtualizeLoopbackAdresses\"=dword:1\n";
     let import = imported(&[(SERVER, &format!("{lines}\"EnableVirtualIP\"=dword:1"))]);
-    assert!(import.toml.contains("mapping = \"microsoft\""), "{}", import.toml);
-    config(&import);
+    let loopback = config(&import).loopback;
+    assert!(loopback.enabled && loopback.mapping == Mapping::Microsoft);
+    assert_eq!(loopback.programs, patterns(&["*"]));
     let off = imported(&[(SERVER, lines)]);
     assert!(!off.toml.contains("[loopback]"), "{}", off.toml);
 }
@@ -221,7 +225,7 @@ fn several_files_are_one_registry_and_the_last_word_counts() {
     let virtual_ip = config(&import).virtual_ip;
     assert!(virtual_ip.enabled && virtual_ip.programs == patterns(&["*"]));
     assert!(import.toml.contains("host.reg and other.reg"));
-    assert!(import.toml.contains("prefer = [\"*\"]"));
+    assert_eq!(config(&import).loopback.prefer, patterns(&["*"]));
 }
 
 proptest! {
