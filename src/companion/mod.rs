@@ -1,6 +1,6 @@
 //! How does the hook get into programs?
 //!
-//! A platform supplies [`Companion`] and its errors, [`Before`], which loads it,
+//! A platform supplies [`Companion`] and its errors, [`CHOOSES_SOURCES`], [`Before`], which loads it,
 //! what the hook tells ([`Moved`]), and [`standing`] for the program lists.
 //!
 //! Linux: the eBPF object of `sessionip-hook` is attached at the cgroup2 root.
@@ -23,15 +23,15 @@ mod windows;
 pub use unhooked::Unhooked;
 #[cfg(windows)]
 pub use windows::{
-    Before, Companion, Injected, LoadError, Moved, Options, PolicyError, Refusal, TableError,
-    UnloadError, standing,
+    Before, CHOOSES_SOURCES, Companion, Injected, LoadError, Moved, Options, PolicyError, Refusal,
+    TableError, UnloadError, standing,
 };
 
 #[cfg(target_os = "linux")]
 pub use linux::{
-    Before, Closed, ClosedSockets, Companion, LoadError, Moved, NotedPings, Options, OwnerMap,
-    PolicyError, ProgramError, SocketOwner, TableError, UnloadError, executable, file_of,
-    forget_stale, standing,
+    Before, CHOOSES_SOURCES, Closed, ClosedSockets, Companion, LoadError, Moved, NotedPings,
+    Options, OwnerMap, PolicyError, ProgramError, SocketOwner, TableError, UnloadError, executable,
+    file_of, forget_stale, standing,
 };
 
 use crate::config::{Config, Exclusion, Loopback, ProgramPattern, Scope};

@@ -4,8 +4,10 @@ use super::file::{Datapath, File, OnFailure, Source};
 use super::finding::{self, Finding};
 use super::value::{self, Refused};
 use super::{
-    Config, Divert, Exclusion, Isolation, Loopback, Mapping, Pool, ProgramPattern, VirtualIp, file,
+    Config, Divert, Exclusion, Isolation, Loopback, Mapping, Pool, ProgramPattern, Scope,
+    VirtualIp, file,
 };
+use crate::companion;
 use crate::lease::Family;
 use std::fmt::Debug;
 use std::net::{IpAddr, SocketAddr};
@@ -195,6 +197,9 @@ impl Check<'_> {
     }
 
     fn hook(&mut self, section: &file::Hook) -> Vec<Exclusion> {
+        if section.scope == Scope::Connect && !companion::CHOOSES_SOURCES {
+            self.not_in_this_version("hook.scope", &"connect", "write \"bind\" on this system");
+        }
         self.items("hook.exclude", &section.exclude, str::parse)
     }
 

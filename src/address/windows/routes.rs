@@ -1,4 +1,4 @@
-//! Where do packets leave? The hook asks Windows itself, in the program's own call.
+//! Where do packets leave? Nobody asks: the hook chooses no sources here.
 
 use super::{Addresses, ListError};
 use crate::address::Leading;

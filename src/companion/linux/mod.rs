@@ -42,6 +42,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::{fmt, io};
 use table::{Array, Prefixes, Sums, Table, take};
 
+/// The hook knows `scope = "connect"`.
+pub const CHOOSES_SOURCES: bool = true;
+
 /// Where the companion is loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {

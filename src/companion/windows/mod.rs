@@ -27,6 +27,9 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+/// The hook does not know `scope = "connect"`: it detours no connect.
+pub const CHOOSES_SOURCES: bool = false;
+
 /// Where the companion comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -181,7 +184,7 @@ impl Companion {
         self.publish().inspect_err(|_| self.content.pool = before)
     }
 
-    /// Where packets leave by the pool's NIC: the hook asks Windows.
+    /// Where packets leave by the pool's NIC: this hook chooses no sources.
     ///
     /// # Errors
     /// None: on Linux there is a map to fill.
