@@ -121,6 +121,40 @@ fn routes_are_followed() {
     until("the tunnel's end", || source(&mut ana, "192.0.2.1:9") == v);
 }
 
+/// What a UDP socket is called once it is connected there.
+const NAME_OF_A_SOCKET: &str = "
+import socket, sys
+own = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+own.connect((sys.argv[1], 9))
+print(own.getsockname()[0])";
+
+#[test]
+fn in_ipv6_routes_and_sources_are_followed_too() {
+    let ranges = "'10.77.0.101-10.77.0.104', 'fd77::101-fd77::104'";
+    let world = World::with_ranges(ranges, CONNECT);
+    let _shell = world.actor(1, ANA);
+    let name = |to: &str| {
+        let python = ["/usr/bin/python3", "-c", NAME_OF_A_SOCKET, to];
+        let words = [["exec", "--session", "1", "--user", ANA, "--"].as_slice(), &python].concat();
+        let output = world.answer(&words);
+        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+    };
+    let sessions = world.json("sessions");
+    let v = sessions[0]["virtual_ipv6"].as_str().unwrap_or_else(|| panic!("{sessions}"));
+    assert_eq!(name("fd77::2"), v);
+    assert_eq!(name("::ffff:10.77.0.2"), format!("::ffff:{}", world.address(1)));
+    assert_eq!(name("::1"), "::1");
+    world.host(&["ip", "-6", "route", "add", "default", "via", "fd77::2"]);
+    until("the default route", || name("2001:db8::1") == v);
+    world.host(&["ip", "link", "add", "tunnel", "type", "veth", "peer", "name", "tunnel-end"]);
+    world.host(&["ip", "address", "add", "fd99::1/64", "dev", "tunnel", "nodad"]);
+    world.host(&["ip", "link", "set", "tunnel", "up"]);
+    world.host(&["ip", "link", "set", "tunnel-end", "up"]);
+    world.host(&["ip", "-6", "route", "add", "2001:db8::/32", "dev", "tunnel"]);
+    until("the tunnel's route", || name("2001:db8::1") == "fd99::1");
+    assert_eq!(name("2001:db9::1"), v);
+}
+
 #[test]
 fn a_reload_changes_the_scope() {
     let world = World::new(4, "");
