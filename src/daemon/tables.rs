@@ -188,7 +188,7 @@ impl Keeper {
             host_addresses: on_nic.map(|host| host.address).collect(),
             broadcast: self.adapter.broadcasts().map(IpAddr::V4).collect(),
             parents: self.logins.parents(),
-            ping_program: self.companion.ping_program(),
+            ping_programs: self.companion.ping_programs(),
             exclude_ports: self.config.divert.exclude_ports.clone(),
             moved: self.at_pool.moved.clone(),
             foreign: if self.config.isolation.sources {

@@ -43,8 +43,10 @@ pub struct Selection {
     /// The cgroups whose sockets' packets are led here, relative to the root of
     /// their tree; none where there are no cgroups.
     pub parents: Vec<String>,
-    /// What notes whose a ping is, where there is such a thing.
-    pub ping_program: Option<PathBuf>,
+    /// The folder with `program-ping`, which notes whose a ping is, and
+    /// `program-ping_error`, which knows errors about one; where there is such a
+    /// thing.
+    pub ping_programs: Option<PathBuf>,
     /// The directed broadcast addresses of the pool's NIC: what is sent there is left
     /// alone, like all other broadcast.
     pub broadcast: Vec<IpAddr>,

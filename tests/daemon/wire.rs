@@ -86,6 +86,9 @@ fn behind(world: &World) -> Namespace {
     ip(&behind, "route add default via 10.88.0.1");
     ip(host, &format!("route add 10.88.0.0/24 via {FAR}"));
     sysctl(router, "ip_forward", "1");
+    // Every error is told, however many (icmp(7)).
+    sysctl(router, "icmp_ratelimit", "0");
+    sysctl(&behind, "icmp_ratelimit", "0");
     behind
 }
 

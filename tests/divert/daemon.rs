@@ -22,7 +22,7 @@ pub(crate) fn rules(wire: &Wire) -> RuleSet {
         base_queue: BASE,
         pool: vec![(IpAddr::V4(V), Ipv4Addr::new(10, 77, 0, 199).into())],
         scope_parents: vec![wire.scopes()],
-        ping_program: None,
+        ping_programs: None,
         ipv6: false,
     }
 }

@@ -356,9 +356,10 @@ impl Companion {
         self.pings.take().map(NotedPings::new)
     }
 
-    /// Where the program is pinned that notes whose a ping is: a rule runs it.
-    pub fn ping_program(&self) -> Option<PathBuf> {
-        Some(self.pins.program(programs::PING))
+    /// The folder with the programs that rules run: see
+    /// [`Selection::ping_programs`](crate::divert::Selection::ping_programs).
+    pub fn ping_programs(&self) -> Option<PathBuf> {
+        Some(self.pins.current().to_owned())
     }
 
     /// The sockets that are not bound where their programs asked.

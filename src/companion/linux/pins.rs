@@ -1,7 +1,7 @@
 //! Where do links and maps live while no daemon does?
 //!
 //! `<pin directory>/v<layout>/` has the maps under their own names and the
-//! links as `link-<program>`, and `program-ping` for a rule to run. The pin directory is a bpffs of its own, mounted
+//! links as `link-<program>`, and programs for rules to run as `program-<program>`. The pin directory is a bpffs of its own, mounted
 //! here unless it lies in one already.
 
 use super::links;

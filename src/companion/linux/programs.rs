@@ -28,10 +28,11 @@ pub(super) const ALWAYS: &[&str] = &[
     "recvmsg6",
     "getpeername4",
     "getpeername6",
-    PING,
+    // Notes whose a ping is, and knows errors about one. They have no link: rules
+    // of ours run them.
+    "ping",
+    "ping_error",
 ];
-/// Notes whose a ping is. It has no link: a rule of ours runs it.
-pub(super) const PING: &str = "ping";
 /// `isolation.sources`.
 pub(super) const SOURCES: &[&str] = &["egress"];
 /// `isolation.listeners`.

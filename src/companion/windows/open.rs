@@ -46,7 +46,7 @@ impl Companion {
     }
 
     /// Programs have the kernel ping for them, and no rule could ask whose it is.
-    pub fn ping_program(&self) -> Option<PathBuf> {
+    pub fn ping_programs(&self) -> Option<PathBuf> {
         None
     }
 

@@ -1,7 +1,7 @@
 //! What does the queue say of a packet, and how is a verdict said to the kernel?
 
 use super::netlink::{Fate, Packet, Reply};
-use super::{OTHER_OUT_TRANSLATED, TCP_OUT_TRANSLATED, TRANSLATED};
+use super::{OTHER_OUT_TRANSLATED, PINGS, TCP_OUT_TRANSLATED, TRANSLATED};
 use crate::engine::{Begun, Checksum, Direction, Facts};
 use crate::verdict::Verdict;
 use std::time::Duration;
@@ -53,14 +53,19 @@ fn comes_translated(packet: &Packet, base: u16) -> bool {
 
 /// The kernel's words for a verdict, and whether the packet's bytes go with it.
 /// A packet that nothing was said of is dropped. A changed packet is marked, so
-/// that its flow's next packets come as those of a translated flow.
+/// that its flow's next packets come as those of a translated flow; but for pings,
+/// which are all looked at.
 pub(super) fn answer(packet: &Packet, base: u16, verdict: Option<Verdict>) -> (Reply, bool) {
     let (fate, changed) = match verdict {
         Some(Verdict::Pass(_)) => (Fate::Accept, false),
         Some(Verdict::Rewrite(_)) => (Fate::Accept, true),
         Some(Verdict::Drop(_) | Verdict::Hold) | None => (Fate::Drop, false),
     };
-    let mark = (changed && !comes_translated(packet, base)).then_some(packet.mark | TRANSLATED);
+    let keeps_mark = matches!(
+        packet.queue.wrapping_sub(base),
+        TCP_OUT_TRANSLATED | OTHER_OUT_TRANSLATED | PINGS
+    );
+    let mark = (changed && !keeps_mark).then_some(packet.mark | TRANSLATED);
     (Reply { queue: packet.queue, id: packet.id, fate, mark }, changed)
 }
 
@@ -106,6 +111,7 @@ mod tests {
         assert_eq!((reply.fate, reply.mark, changed), (Fate::Accept, Some(0x0800_0011), true));
         let known = packet(OTHER_OUT_TRANSLATED, LOCAL_OUT, false, false);
         assert_eq!(answer(&known, BASE, rewrite).0.mark, None);
+        assert_eq!(answer(&packet(PINGS, LOCAL_OUT, false, false), BASE, rewrite).0.mark, None);
         let pass = Some(Verdict::Pass(Reason::NotListed));
         assert_eq!(answer(&known, BASE, pass), (Reply { mark: None, ..reply_of(&known) }, false));
         assert_eq!(answer(&known, BASE, None).0.fate, Fate::Drop);

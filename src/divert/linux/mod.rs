@@ -1,9 +1,9 @@
 //! How do packets come and go on Linux? By NFQUEUE.
 //!
 //! The rules of [`rules`] lead the packets of sessions and of pool addresses
-//! into six queues. The queue says what the packet alone does not: whether its
+//! into seven queues. The queue says what the packet alone does not: whether its
 //! flow has been translated from its first packet on (its conntrack mark), which
-//! outlives this process. One netlink socket owns all six, so that packets keep
+//! outlives this process. One netlink socket owns all seven, so that packets keep
 //! their order.
 //!
 //! | queue | packets | size |
@@ -14,6 +14,7 @@
 //! | base + 3 | UDP, ICMP and everything on lo: out, new | the wire's |
 //! | base + 4 | the same, of a translated flow | the wire's |
 //! | base + 5 | the same, in | the wire's |
+//! | base + 6 | pings and what is about them, both ways | the wire's |
 //!
 //! UDP in the host's size would be lost on its way in: the kernel cannot split a
 //! changed UDP train again. On lo the host's size exceeds what a message carries.
@@ -53,7 +54,7 @@ use std::time::{Duration, Instant};
 pub const TRANSLATED: u32 = 0x0800_0000;
 
 /// How many queues are used, from the base on.
-pub const QUEUES: u16 = 6;
+pub const QUEUES: u16 = 7;
 
 const TCP_OUT_NEW: u16 = 0;
 const TCP_OUT_TRANSLATED: u16 = 1;
@@ -61,6 +62,7 @@ const TCP_IN: u16 = 2;
 const OTHER_OUT_NEW: u16 = 3;
 const OTHER_OUT_TRANSLATED: u16 = 4;
 const OTHER_IN: u16 = 5;
+const PINGS: u16 = 6;
 
 /// After a packet of at least this length the next is taken alone and not in a
 /// batch: what is copied here, changed and copied back then stays in the cache.

@@ -5,7 +5,7 @@ use super::{Counters, Nfqueue, OpenError, Waker};
 use crate::divert::Selection;
 use std::sync::Arc;
 
-/// The first of the six queues that packets are diverted to.
+/// The first of the seven queues that packets are diverted to.
 pub const FIRST_QUEUE: u16 = 7770;
 
 /// Leads packets here and lets go of them, while another thread takes them.
@@ -60,9 +60,9 @@ impl Switch {
         self.met = self.packets()?;
         let rules = self.rule_set(selection);
         match rules::install(&rules) {
-            Err(refused @ RulesError::Refused { .. }) if rules.ping_program.is_some() => {
+            Err(refused @ RulesError::Refused { .. }) if rules.ping_programs.is_some() => {
                 // A kernel without xt_bpf has everything else.
-                rules::install(&RuleSet { ping_program: None, ..rules })?;
+                rules::install(&RuleSet { ping_programs: None, ..rules })?;
                 self.without_pings = Some(refused.to_string());
                 Ok(())
             }
@@ -140,12 +140,12 @@ impl Switch {
     }
 
     fn rule_set(&self, selection: &Selection) -> RuleSet {
-        let ping_program = selection.ping_program.clone();
+        let ping_programs = selection.ping_programs.clone();
         RuleSet {
             base_queue: FIRST_QUEUE,
             pool: selection.pool.clone(),
             scope_parents: selection.parents.clone(),
-            ping_program: ping_program.filter(|_| self.without_pings.is_none()),
+            ping_programs: ping_programs.filter(|_| self.without_pings.is_none()),
             ipv6: self.has_ipv6(),
         }
     }

@@ -2,7 +2,7 @@
 
 use super::super::{OTHER_IN, OTHER_OUT_NEW, OTHER_OUT_TRANSLATED};
 use super::super::{TCP_IN, TCP_OUT_NEW, TCP_OUT_TRANSLATED, TRANSLATED};
-use super::{IN, OUT, PING, RuleSet, SAVE};
+use super::{IN, OUT, RuleSet, SAVE, pings};
 use crate::lease::Family;
 use std::net::IpAddr;
 
@@ -24,7 +24,7 @@ const fn icmp(family: Family) -> &'static [&'static str] {
 }
 
 /// For many, or for the link: left alone (X4).
-const fn excluded(family: Family) -> [&'static str; 2] {
+pub(super) const fn excluded(family: Family) -> [&'static str; 2] {
     match family {
         Family::Ipv4 => ["-m addrtype --dst-type MULTICAST", "-m addrtype --dst-type BROADCAST"],
         Family::Ipv6 => ["-m addrtype --dst-type MULTICAST", "-d fe80::/10"],
@@ -44,7 +44,9 @@ pub(super) fn raw(rules: &RuleSet, family: Family) -> Vec<String> {
         format!("-A {IN} -p tcp {}", queue(OTHER_IN)),
         format!("-A {IN} -p udp {}", queue(OTHER_IN)),
     ]);
+    lines.extend(pings::passed_over(rules, family));
     lines.extend(icmp(family).iter().map(|kind| format!("-A {IN} {kind} {}", queue(OTHER_IN))));
+    lines.extend(pings::out(rules, family));
     lines
 }
 
@@ -59,6 +61,7 @@ pub(super) fn mangle(rules: &RuleSet, family: Family) -> Vec<String> {
         format!("-A {SAVE} -j MARK --set-xmark 0x0/{TRANSLATED:#x}"),
         format!("-A OUTPUT -m connmark --mark {marked} -j {OUT}"),
     ];
+    lines.extend(pings::answers(rules, family));
     for parent in &rules.scope_parents {
         lines.push(format!("-A OUTPUT -m cgroup --path {} -j {OUT}", quoted(parent)));
     }
@@ -67,7 +70,6 @@ pub(super) fn mangle(rules: &RuleSet, family: Family) -> Vec<String> {
         // Bound to a virtual address: on the wire as in the program.
         lines.push(format!("-A {OUT} -m iprange --src-range {first}-{last} -j RETURN"));
     }
-    lines.extend(pings(rules, family, &marked));
     // Without a daemon these are dropped: unchanged they would break their flow.
     lines.push(format!(
         "-A {OUT} ! -o lo -p tcp -m connmark --mark {marked} {}",
@@ -95,39 +97,16 @@ pub(super) fn mangle(rules: &RuleSet, family: Family) -> Vec<String> {
     lines
 }
 
-/// Echo requests, each of which is looked at: an id is no port, and what has begun
-/// with it, changed or not, may be another session's.
-fn pings(rules: &RuleSet, family: Family, marked: &str) -> Vec<String> {
-    let Some(program) = &rules.ping_program else { return Vec::new() };
-    let asks = match family {
-        Family::Ipv4 => "-p icmp -m icmp --icmp-type echo-request",
-        Family::Ipv6 => "-p icmpv6 -m icmp6 --icmpv6-type echo-request",
-    };
-    let within = ranges(rules, family).map(|(first, last)| {
-        format!("-A {OUT} -o lo {asks} -m iprange --dst-range {first}-{last} -j {PING}")
-    });
-    let mut lines = vec![format!("-A {OUT} ! -o lo {asks} -j {PING}")];
-    lines.extend(within);
-    lines.extend(excluded(family).map(|which| format!("-A {PING} {which} -j RETURN")));
-    lines.extend([
-        // A rule that does nothing but run the program.
-        format!("-A {PING} -m bpf --object-pinned {}", quoted(&program.to_string_lossy())),
-        format!("-A {PING} -m connmark --mark {marked} {}", queue(rules, OTHER_OUT_TRANSLATED)),
-        format!("-A {PING} {} --queue-bypass", queue(rules, OTHER_OUT_NEW)),
-    ]);
-    lines
-}
-
-fn queue(rules: &RuleSet, offset: u16) -> String {
+pub(super) fn queue(rules: &RuleSet, offset: u16) -> String {
     format!("-j NFQUEUE --queue-num {}", rules.base_queue.saturating_add(offset))
 }
 
-fn ranges(rules: &RuleSet, family: Family) -> impl Iterator<Item = (IpAddr, IpAddr)> {
+pub(super) fn ranges(rules: &RuleSet, family: Family) -> impl Iterator<Item = (IpAddr, IpAddr)> {
     rules.pool.iter().copied().filter(move |(first, _)| Family::of(*first) == family)
 }
 
 /// As `iptables-restore` takes an argument with spaces in it.
-fn quoted(argument: &str) -> String {
+pub(super) fn quoted(argument: &str) -> String {
     format!("\"{}\"", argument.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
@@ -138,7 +117,7 @@ mod tests {
 
     #[test]
     fn only_new_flows_bypass_a_missing_daemon() {
-        for (family, all) in [(Family::Ipv4, 12), (Family::Ipv6, 16)] {
+        for (family, all, pings) in [(Family::Ipv4, 13, 3), (Family::Ipv6, 20, 6)] {
             let mut queues = Vec::new();
             for rule in raw(&rules(), family).iter().chain(&mangle(&rules(), family)) {
                 if let Some((_, queue)) = rule.split_once("--queue-num ") {
@@ -147,8 +126,8 @@ mod tests {
             }
             let bypassed: Vec<_> =
                 queues.iter().filter(|q| q.ends_with("--queue-bypass")).collect();
-            let new = ["7773", "7773", "7773", "7770", "7773"]
-                .map(|queue| format!("{queue} --queue-bypass"));
+            let new = [vec!["7776"; pings], vec!["7773", "7773", "7770", "7773"]].concat();
+            let new: Vec<_> = new.iter().map(|queue| format!("{queue} --queue-bypass")).collect();
             assert_eq!(bypassed, new.iter().collect::<Vec<_>>());
             assert_eq!(queues.len(), all);
         }
@@ -166,7 +145,8 @@ mod tests {
     fn neighbour_discovery_is_never_led_anywhere() {
         let lines =
             raw(&rules(), Family::Ipv6).join("\n") + &mangle(&rules(), Family::Ipv6).join("\n");
-        for line in lines.lines().filter(|line| line.contains("icmpv6")) {
+        let queued = |line: &&str| line.contains("icmpv6") && line.contains("--queue-num");
+        for line in lines.lines().filter(queued) {
             assert!(line.contains("--icmpv6-type"), "{line}");
         }
         for kind in 130..=143 {

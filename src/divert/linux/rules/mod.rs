@@ -8,12 +8,14 @@
 //! on its way out after (mangle OUTPUT): conntrack knows flows by their inside
 //! addresses only. The conntrack mark [`TRANSLATED`](super::TRANSLATED) says which
 //! flows are translated; so the packets that no socket sends (SYN-ACKs, resets, ICMP
-//! errors) are found too, and a flow goes on translated after a restart.
+//! errors) are found too, and a flow goes on translated after a restart. With pings
+//! it is the other way round.
 //!
 //! IPv6 has tables of its own, with the same chains, and shares the queues.
 
 mod iptables;
 mod lines;
+mod pings;
 mod saved;
 
 pub use iptables::RulesError;
@@ -28,7 +30,7 @@ use std::path::{Path, PathBuf};
 /// The packets to lead into the queues.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleSet {
-    /// The first of the six queues.
+    /// The first of the seven queues.
     pub base_queue: u16,
     /// First and last of each range of virtual addresses.
     pub pool: Vec<(IpAddr, IpAddr)>,
@@ -36,9 +38,9 @@ pub struct RuleSet {
     /// cgroup2 tree, like `user.slice`. They have to exist, and to be the same
     /// folders for as long as the rules are there.
     pub scope_parents: Vec<String>,
-    /// The pinned program that notes whose a ping is; without it pings are left
+    /// The folder with the pinned programs for pings; without it they are left
     /// alone.
-    pub ping_program: Option<PathBuf>,
+    pub ping_programs: Option<PathBuf>,
     /// Packets of IPv6 too: see [`ipv6`].
     pub ipv6: bool,
 }
@@ -65,11 +67,13 @@ const IN: &str = "SESSIONIP-IN";
 const OUT: &str = "SESSIONIP-OUT";
 const SAVE: &str = "SESSIONIP-SAVE";
 const PING: &str = "SESSIONIP-PING";
+const ASK: &str = "SESSIONIP-ASK";
+const ANSWER: &str = "SESSIONIP-ANSWER";
 
 /// The tables that our chains are in.
 const TABLES: [Table; 2] = [
-    Table { name: "raw", chains: &[IN], rules: raw },
-    Table { name: "mangle", chains: &[OUT, SAVE, PING], rules: mangle },
+    Table { name: "raw", chains: &[IN, PING, ASK], rules: raw },
+    Table { name: "mangle", chains: &[OUT, SAVE, ANSWER], rules: mangle },
 ];
 
 struct Table {
@@ -217,7 +221,7 @@ pub(super) mod tests {
             base_queue: 7770,
             pool: vec![range("10.77.0.101", "10.77.0.199"), range("fd77::1", "fd77::9")],
             scope_parents: vec!["sessionip".to_owned(), "user.slice".to_owned()],
-            ping_program: Some("/run/session ip/bpf/program-ping".into()),
+            ping_programs: Some("/run/session ip/bpf".into()),
             ipv6: true,
         }
     }
@@ -233,7 +237,8 @@ pub(super) mod tests {
         let script = replacement(&TABLES[0], &saved, Some((&rules(), Family::Ipv4)));
         let start = "*raw\n-D PREROUTING -m comment --comment \"a -j b\" -j SESSIONIP-IN\n\
                      :SESSIONIP-IN - [0:0]\n:SESSIONIP-OLD - [0:0]\n-X SESSIONIP-OLD\n\
-                     :SESSIONIP-IN - [0:0]\n-A PREROUTING -m iprange --dst-range";
+                     :SESSIONIP-IN - [0:0]\n:SESSIONIP-PING - [0:0]\n:SESSIONIP-ASK - [0:0]\n\
+                     -A PREROUTING -m iprange --dst-range";
         assert!(script.starts_with(start), "{script}");
         assert!(script.ends_with("COMMIT\n") && !script.contains("ACCEPT"), "{script}");
         assert_eq!(
@@ -249,7 +254,7 @@ pub(super) mod tests {
         let mut wanted = Saved::default();
         mangle(&rules(), Family::Ipv4).iter().for_each(|rule| wanted.note(rule));
         assert!(wanted.has_the_shape_of(&wanted));
-        assert_eq!(wanted.jumps().count(), 6);
+        assert_eq!(wanted.jumps().count(), 7);
         let mut doubled = wanted.clone();
         doubled.note("-A OUTPUT -j SESSIONIP-OUT");
         assert!(!doubled.has_the_shape_of(&wanted));
