@@ -1,7 +1,8 @@
 //! How does the hook get into programs?
 //!
-//! A platform supplies [`Companion`] and its errors, [`CHOOSES_SOURCES`], [`Before`], which loads it,
-//! what the hook tells ([`Moved`]), and [`standing`] for the program lists.
+//! A platform supplies [`Companion`] and its errors, [`CHOOSES_SOURCES`], [`Before`],
+//! which loads it, what the hook tells ([`Moved`]), [`standing`] for the program
+//! lists, and whether it follows scripts ([`FOLLOWS_SCRIPTS`]).
 //!
 //! Linux: the eBPF object of `sessionip-hook` is attached at the cgroup2 root.
 //! Its links and maps are pinned, so that it outlives a daemon that is killed;
@@ -23,15 +24,15 @@ mod windows;
 pub use unhooked::Unhooked;
 #[cfg(windows)]
 pub use windows::{
-    Before, CHOOSES_SOURCES, Companion, Injected, LoadError, Moved, Options, PolicyError, Refusal,
-    TableError, UnloadError, standing,
+    Before, CHOOSES_SOURCES, Companion, FOLLOWS_SCRIPTS, Injected, LoadError, Moved, Options,
+    PolicyError, Refusal, TableError, UnloadError, standing,
 };
 
 #[cfg(target_os = "linux")]
 pub use linux::{
-    Before, CHOOSES_SOURCES, Closed, ClosedSockets, Companion, LoadError, Moved, NotedPings,
-    Options, OwnerMap, PolicyError, ProgramError, SocketOwner, TableError, UnloadError, executable,
-    file_of, forget_stale, standing,
+    Before, CHOOSES_SOURCES, Closed, ClosedSockets, Companion, FOLLOWS_SCRIPTS, LoadError, Moved,
+    NotedPings, Options, OwnerMap, PolicyError, ProgramError, SocketOwner, TableError, UnloadError,
+    executable, file_of, forget_stale, standing,
 };
 
 use crate::config::{Config, Exclusion, Loopback, ProgramPattern, Scope};

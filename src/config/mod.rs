@@ -105,7 +105,8 @@ impl Config {
             finding.severity = severity;
             findings.push(finding);
         }
-        findings.extend(programs::findings(&config, |program| program.canonicalize().ok()));
+        let real = |program: &Path| program.canonicalize().ok();
+        findings.extend(programs::findings(&config, crate::companion::FOLLOWS_SCRIPTS, real));
         let (root, _) = DeTable::parse_recoverable(&text);
         finding::place(&name, &text, root.get_ref(), &mut findings);
         if finding::any_error(&findings) {

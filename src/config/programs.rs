@@ -1,20 +1,24 @@
 //! Does every program that is listed mean somebody on this machine?
 
 use super::{Config, Finding, ProgramPattern};
-use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 /// Where programs lie that are started by their name. Windows has none of these.
-const FOLDERS: [&str; 6] =
+pub(crate) const FOLDERS: [&str; 6] =
     ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
 /// Entries that mean nobody, or not whom they seem to. `real` is the path that a
-/// path leads to, if there is a file. Only ever warnings: a program that is
+/// path leads to, if there is a file; `scripts`: they are followed here. Only ever
+/// warnings: a program that is
 /// removed or updated must not keep the daemon from starting.
-pub(super) fn findings(config: &Config, real: impl Fn(&Path) -> Option<PathBuf>) -> Vec<Finding> {
+pub(super) fn findings(
+    config: &Config,
+    scripts: bool,
+    real: impl Fn(&Path) -> Option<PathBuf>,
+) -> Vec<Finding> {
     let lists = [
         ("virtual-ip.programs", &config.virtual_ip.programs),
         ("virtual-ip.except", &config.virtual_ip.except),
@@ -28,16 +32,16 @@ pub(super) fn findings(config: &Config, real: impl Fn(&Path) -> Option<PathBuf>)
     let excluded =
         excluded.filter_map(|(index, it)| Some(("hook.exclude", index, it.program.as_ref()?)));
     let findings = listed.chain(excluded).filter_map(|(key, index, pattern)| {
-        let (message, help) = wrong(pattern, &real)?;
+        let (message, help) = wrong(pattern, scripts, &real)?;
         Some(Finding::warning(key, message, help).item(index))
     });
     findings.collect()
 }
 
 /// Extensions of what an interpreter runs.
-const SCRIPTS: [&str; 18] = [
+const SCRIPTS: [&str; 22] = [
     "py", "pyw", "pyz", "sh", "bash", "ksh", "zsh", "pl", "rb", "js", "mjs", "cjs", "php", "lua",
-    "tcl", "jar", "war", "exp",
+    "tcl", "jar", "war", "exp", "bat", "cmd", "ps1", "vbs",
 ];
 
 /// May this entry be a script, so that it means the process of its interpreter? A
@@ -62,15 +66,6 @@ fn has_extension(path: &Path) -> bool {
     SCRIPTS.iter().any(|script| script.eq_ignore_ascii_case(extension))
 }
 
-/// The links in the folders of programs that lead to one of these files: by them a
-/// script is called most.
-pub(crate) fn links_to(files: &BTreeSet<PathBuf>) -> Vec<(PathBuf, PathBuf)> {
-    let entries = FOLDERS.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten();
-    let links = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_symlink()));
-    let pairs = links.filter_map(|entry| Some((entry.path(), entry.path().canonicalize().ok()?)));
-    pairs.filter(|(_, file)| files.contains(file)).collect()
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     /// The system runs it by itself (ELF, PE).
@@ -93,10 +88,21 @@ fn kind(path: &Path) -> Option<Kind> {
 
 fn wrong(
     pattern: &ProgramPattern,
+    scripts: bool,
     real: &impl Fn(&Path) -> Option<PathBuf>,
 ) -> Option<(String, String)> {
+    let not_followed = |entry: String| {
+        let message = format!("{entry} is a script, and here only its interpreter is a program");
+        Some((message, "list the interpreter".to_owned()))
+    };
     match pattern {
         ProgramPattern::All => None,
+        ProgramPattern::Path(path) if !scripts && may_be_script(pattern) => {
+            not_followed(path.display().to_string())
+        }
+        ProgramPattern::Name(name) if !scripts && may_be_script(pattern) => {
+            not_followed(name.clone())
+        }
         ProgramPattern::Path(path) => {
             let Some(real) = real(path) else {
                 let message = format!("there is no {} on this machine", path.display());
@@ -124,6 +130,7 @@ fn wrong(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     /// This machine has /there, /usr/bin/crm, and a link to it.
     fn real(path: &Path) -> Option<PathBuf> {
@@ -137,7 +144,7 @@ mod tests {
     fn messages(text: &str) -> Vec<String> {
         let text = format!("pool.ranges = [\"10.77.0.2-10.77.0.9\"]\n{text}");
         let (config, _) = Config::parse("test", &text).unwrap();
-        findings(&config, real).into_iter().map(|finding| finding.message).collect()
+        findings(&config, true, real).into_iter().map(|finding| finding.message).collect()
     }
 
     #[test]
@@ -167,7 +174,7 @@ mod tests {
             let path = folder.path().join(name);
             fs::write(&path, text).unwrap();
             let pattern = ProgramPattern::Path(path);
-            let wrong = wrong(&pattern, &|path| Some(path.to_owned()));
+            let wrong = wrong(&pattern, true, &|path| Some(path.to_owned()));
             found.push((name, may_be_script(&pattern), wrong.is_some()));
         }
         let wanted = [
@@ -183,5 +190,15 @@ mod tests {
             assert_eq!(may_be_script(&text.parse().unwrap()), is_script, "{text}");
         }
         assert!(!may_be_script(&ProgramPattern::All));
+    }
+
+    #[test]
+    fn a_script_is_a_warning_where_scripts_are_not_followed() {
+        for text in [r"C:\CRM\crm.py", "crm.jar"] {
+            let pattern = text.parse().unwrap();
+            assert!(wrong(&pattern, true, &|path| Some(path.to_owned())).is_none());
+            let (message, _) = wrong(&pattern, false, &|path| Some(path.to_owned())).unwrap();
+            assert!(message.starts_with(text), "{message}");
+        }
     }
 }

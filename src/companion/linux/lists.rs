@@ -1,9 +1,10 @@
 //! What do the program lists mean to the kernel?
 
 use super::process::file_id;
+use super::scripts::links_to;
 use crate::companion::{PolicyView, real_path};
 use crate::config::ProgramPattern;
-use crate::config::programs::{links_to, may_be_script};
+use crate::config::programs::may_be_script;
 use sessionip_hook::layout::{
     EXCEPTED, Exclusion, FileId, FileName, LEFT_PORTS, LISTED, LOOPBACK_LISTED, PATH_ENDS,
     PREFERRED, Program, Script, flag, path_digest,

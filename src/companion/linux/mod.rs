@@ -19,6 +19,7 @@ pub use handles::{ClosedSockets, NotedPings, OwnerMap};
 pub use open::Before;
 pub use pins::forget_stale;
 pub use process::{executable, file_of, standing};
+pub use scripts::FOLLOWS_SCRIPTS;
 pub use told::{Closed, Moved, SocketOwner};
 
 use super::{Counters, HostAddress, PolicyView, SessionEntry};

@@ -7,15 +7,28 @@ use super::lists::Lists;
 use super::process::{self, executable, file_id, start_and_parent};
 use super::table::Table;
 use crate::companion::TableError;
+use crate::config::programs::FOLDERS;
 use aya::Ebpf;
 use sessionip_hook::layout::{
     CLUSTERS, Interpreter, InterpreterName, ONLY_JAR, OptionWord, PLUS, Script,
 };
 use sessionip_hook::script::{RULES, Rule, rule_of, script_of};
-use std::collections::BTreeMap;
-use std::fs::File;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+
+/// A listed script means the process of its interpreter.
+pub const FOLLOWS_SCRIPTS: bool = true;
+
+/// The links in the folders of programs that lead to one of these files: by them a
+/// script is called most.
+pub(super) fn links_to(files: &BTreeSet<PathBuf>) -> Vec<(PathBuf, PathBuf)> {
+    let entries = FOLDERS.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten();
+    let links = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_symlink()));
+    let pairs = links.filter_map(|entry| Some((entry.path(), entry.path().canonicalize().ok()?)));
+    pairs.filter(|(_, file)| files.contains(file)).collect()
+}
 
 /// The tables of the kernel side that are about scripts.
 #[derive(Debug)]
