@@ -156,11 +156,18 @@ impl<'a> Copy<'a> {
     /// The addresses that it is to have.
     fn expected(&self) -> impl Iterator<Item = (&'static str, SocketAddr)> {
         let second = self.session.id != self.lab.sessions[0].id;
+        let own_localhost = self.lab.world.loopback;
         self.program.sockets.iter().map(move |&(protocol, port, asked)| {
             let (address, port) = match asked {
                 Asked::Everywhere | Asked::DualStack => (self.session.virtual_ip.into(), port),
                 Asked::EverywhereV6 => (self.ipv6.unwrap_or(private(self.session.id)).into(), port),
-                Asked::LocalhostOr(other) if second => (Ipv4Addr::LOCALHOST.into(), other),
+                Asked::LocalhostOr(other) if second && !own_localhost => {
+                    (Ipv4Addr::LOCALHOST.into(), other)
+                }
+                Asked::Localhost | Asked::LocalhostOr(_) if own_localhost => {
+                    (localhost(self.session.id).into(), port)
+                }
+                Asked::LocalhostV6 if own_localhost => (private(self.session.id).into(), port),
                 Asked::Localhost | Asked::LocalhostOr(_) => (Ipv4Addr::LOCALHOST.into(), port),
                 Asked::LocalhostV6 => (Ipv6Addr::LOCALHOST.into(), port),
                 Asked::Kept(address) => (address, port),
@@ -245,4 +252,9 @@ impl<'a> Copy<'a> {
 fn private(session: u32) -> Ipv6Addr {
     let first = Ipv6Addr::new(0xfd73, 0x6970, 0, 0, 0, 0, 0, 0);
     Ipv6Addr::from_bits(first.to_bits() | u128::from(session))
+}
+
+/// The 127.0.0.1 of a session.
+fn localhost(session: u32) -> Ipv4Addr {
+    Ipv4Addr::from_bits(Ipv4Addr::new(127, 0, 0, 0).to_bits() + session + 1)
 }

@@ -49,8 +49,8 @@ fn every_program_of_two_sessions_hears_its_own_where_sources_are_chosen_at_conne
 }
 
 #[test]
-fn every_program_of_two_sessions_hears_its_own_by_ipv6_too() {
-    let lab = Lab::new(World { ipv6: true, ..World::default() });
+fn every_program_of_two_sessions_hears_its_own_by_ipv6_and_localhost_too() {
+    let lab = Lab::new(World { ipv6: true, loopback: true, ..World::default() });
     each(|program| copies::each_hears_its_own(&lab, program));
 }
 
@@ -62,7 +62,7 @@ fn receivers_of_broadcasts_hear_them_by_exclusion() {
 #[test]
 fn no_packet_of_a_session_has_the_host_address_where_it_must_not() {
     outward::no_packet_has_the_host_address(World::default());
-    let world = World { connect: true, ipv6: true, ..World::default() };
+    let world = World { connect: true, ipv6: true, loopback: true, ..World::default() };
     outward::no_packet_has_the_host_address(world);
 }
 
