@@ -1,7 +1,7 @@
 //! Which address does a bind get, in a program that knows nothing of it?
 
 use crate::world::{FOREIGN, FREE, P, Program, V, World, content, mapped, pattern};
-use hook::decide::{Exclusion, TCP, UDP};
+use hook::decide::{Exclusion, Flags, TCP, UDP};
 use hook::report::{Done, Report};
 use hook::section::Content;
 use hook::windows::mailslot::{self, Mailslot};
@@ -40,6 +40,35 @@ fn every_row_of_the_table() {
     for asked in ["tcp 0.0.0.0:0", "udp 0.0.0.0:0"] {
         let given = program.does(&format!("bind {asked}"));
         assert!(given.starts_with("0.0.0.0:"), "port 0 is left to the packet engine: {given}");
+    }
+}
+
+/// V is 127.0.0.2 here, so that every test machine has it.
+#[test]
+fn localhost_is_the_sessions_own_where_it_is_to_be() {
+    let mut world = World::new();
+    let mut program = world.hooked();
+    let mut on = content();
+    on.sessions[0].loopback = "127.0.0.9".parse().ok();
+    on.sessions[0].private_ipv6 = "::1".parse().ok();
+    on.flags.loopback = true;
+    on.all_on_loopback = true;
+    let preferred = Content { all_preferred: true, ..on.clone() };
+    let nobody = Content { all_on_loopback: false, ..on.clone() };
+    let alone = Content { flags: Flags { enabled: false, ..on.flags }, ..on.clone() };
+    for (what, content, rows) in [
+        ("on", on, [("127.0.0.1", "127.0.0.9"), ("0.0.0.0", "127.0.0.2")]),
+        ("preferred", preferred, [("127.0.0.1", "127.0.0.9"), ("0.0.0.0", "127.0.0.9")]),
+        ("not listed", nobody, [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.2")]),
+        ("alone", alone, [("127.0.0.1", "127.0.0.9"), ("0.0.0.0", "0.0.0.0")]),
+    ] {
+        world.publish(&content);
+        for (asked, given) in rows {
+            for protocol in ["tcp", "udp"] {
+                let got = program.does(&format!("bind {protocol} {asked}:9003"));
+                assert_eq!(got, format!("{given}:9003"), "{what}: {protocol} {asked}");
+            }
+        }
     }
 }
 
