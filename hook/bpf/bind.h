@@ -75,11 +75,27 @@ INLINE bool is_own(const struct session *s, const struct address *a)
 /* A listener of a session is marked, so that redirect.h knows it again. */
 INLINE void mark_bound(struct bpf_sock_addr *ctx, const struct session *s, __u32 moved)
 {
-	struct bound mark = { s->id, moved };
+	struct bound mark = { .session = s->id, .moved = moved };
 	struct bound *kept =
 		bpf_sk_storage_get(&BOUND, ctx->sk, &mark, BPF_SK_STORAGE_GET_F_CREATE);
 	if (kept)
 		*kept = mark;
+}
+
+/* The socket can speak IPv6, and was moved to an IPv4 address: dual.h has it
+ * found by IPv6. At V6 what is at V; at the session's private address, which is
+ * its ::1, whatever it is. */
+INLINE void mark_dual(struct bpf_sock_addr *ctx, const struct session *s,
+		      const struct address *given)
+{
+	struct bound *mark = bpf_sk_storage_get(&BOUND, ctx->sk, 0, 0);
+	if (!mark)
+		return;
+	if (given->word[3] == s->ipv4)
+		mark->also[VIRTUAL_ADDRESS] = s->ipv6;
+	mark->also[SESSION_LOOPBACK] = s->private6;
+	mark->port = ntohs(ctx->user_port);
+	mark->protocol = ctx->protocol;
 }
 
 /* A wildcard or localhost and port 0 collide with nobody, and may be on their
@@ -125,6 +141,8 @@ INLINE int decide(struct bpf_sock_addr *ctx, const struct config *c, struct addr
 		}
 		bool any = unset(address) || is_ipv4_wildcard(address);
 		mark_bound(ctx, s, MOVED_HERE | (any ? ASKED_ANY : 0));
+		if (unset(address) && is_mapped(&given))
+			mark_dual(ctx, s, &given);
 		count(MOVED_BINDS);
 		*address = given;
 		return ALLOW;

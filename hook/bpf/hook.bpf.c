@@ -4,6 +4,7 @@
  */
 #include "bind.h"
 #include "descent.h"
+#include "dual.h"
 #include "owner.h"
 #include "packet.h"
 #include "ping.h"

@@ -50,6 +50,8 @@ HELPER(struct bpf_sock *, sk_lookup_tcp, void *ctx, struct bpf_sock_tuple *tuple
        __u64 netns, __u64 flags);
 HELPER(struct bpf_sock *, sk_lookup_udp, void *ctx, struct bpf_sock_tuple *tuple, __u32 size,
        __u64 netns, __u64 flags);
+HELPER(long, sock_hash_update, struct bpf_sock_ops *ops, void *map, void *key, __u64 flags);
+HELPER(long, sk_assign, struct bpf_sk_lookup *ctx, struct bpf_sock *sk, __u64 flags);
 HELPER(long, sk_release, struct bpf_sock *sk);
 HELPER(void *, sk_storage_get, void *map, struct bpf_sock *sk, void *value, __u64 flags);
 HELPER(int, set_retval, int retval);

@@ -174,9 +174,22 @@ struct ping {
 /* On a socket bound to an address of its own session. `moved`: by the hook,
  * and whether it had asked for any address. */
 enum { MOVED_HERE = 1, ASKED_ANY = 2 };
+enum { VIRTUAL_ADDRESS, SESSION_LOOPBACK, OTHER_PLACES };
 struct bound {
 	__u32 session;
 	__u32 moved;
+	/* A dual-stack socket's that was moved to an IPv4 address: its session's
+	 * IPv6 addresses, where it is to be found as well. */
+	struct address also[OTHER_PLACES];
+	__u16 port;
+	__u16 protocol;
+};
+
+/* A key of DUAL. */
+struct place {
+	struct address address;
+	__u16 port;
+	__u16 protocol;
 };
 
 /* On a socket that was led to its own session's server: by `given` and `port`
@@ -249,6 +262,15 @@ MAP(COUNTERS, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, __u64, COUNTERS_LENGTH, 0);
 MAP(BOUND, BPF_MAP_TYPE_SK_STORAGE, int, struct bound, 0, BPF_F_NO_PREALLOC);
 MAP(REDIRECTED_TO, BPF_MAP_TYPE_SK_STORAGE, int, struct redirects, 0, BPF_F_NO_PREALLOC);
 MAP(TOLD, BPF_MAP_TYPE_SK_STORAGE, int, struct told, 0, BPF_F_NO_PREALLOC);
+
+MAP(DUAL, BPF_MAP_TYPE_SOCKHASH, struct place, __u64, 16384, 0);
+
+/* Cookies of UDP sockets that belong into DUAL. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 16);
+	__uint(pinning, PIN_BY_NAME);
+} NEW_DUAL SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);

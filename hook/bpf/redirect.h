@@ -1,6 +1,7 @@
 /* Where does a connect or sendto go? Rows O2, O3, O4 and O7 of DESIGN.md. */
 #pragma once
 
+#include "packet.h"
 #include "source.h"
 
 INLINE bool is_loopback4(__be32 ipv4)
@@ -18,7 +19,7 @@ INLINE bool is_loopback(const struct address *a)
 	       (!a->word[3] || a->word[3] == htonl(1));
 }
 
-/* The socket bound to exactly this endpoint; the look-up also finds wildcard
+/* The socket that is found at exactly this endpoint; the look-up also finds wildcard
  * ones. To be released. */
 INLINE struct bpf_sock *socket_at(struct bpf_sock_addr *ctx, const struct address *at,
 				  __be16 port)
@@ -46,7 +47,8 @@ INLINE struct bpf_sock *socket_at(struct bpf_sock_addr *ctx, const struct addres
 	} else {
 		struct address found = { { sk->src_ip6[0], sk->src_ip6[1], sk->src_ip6[2],
 					   sk->src_ip6[3] } };
-		exact = same(&found, at);
+		/* By IPv6 only dual.h finds one that is bound to IPv4. */
+		exact = same(&found, at) || is_mapped(&found);
 	}
 	if (exact)
 		return sk;
@@ -329,9 +331,21 @@ SEC("cgroup/sendmsg4") int sendmsg4(struct bpf_sock_addr *ctx)
 	return ALLOW;
 }
 
+/* A dual-stack socket that was moved to V would send to IPv6 from ::ffff:V, which
+ * the kernel refuses (EAFNOSUPPORT): it sends from where it is found by IPv6, or
+ * as the kernel chooses. */
+INLINE void leave_ipv4(struct bpf_sock_addr *ctx, const struct address *target,
+		       struct address *source)
+{
+	struct bound *mark = bpf_sk_storage_get(&BOUND, ctx->sk, 0, 0);
+	struct address none = {};
+	*source = none;
+	if (mark)
+		*source = mark->also[is_private6(target) ? SESSION_LOOPBACK : VIRTUAL_ADDRESS];
+}
+
 /* The kernel refuses to turn ::1 into an IPv4-mapped address here (ENOTSUPP in
- * udpv6_sendmsg), so a dual-stack UDP listener that was moved to V is not
- * reached by sendto(::1); connect reaches it. */
+ * udpv6_sendmsg): a listener that only IPv4 leads to is not reached. */
 SEC("cgroup/sendmsg6") int sendmsg6(struct bpf_sock_addr *ctx)
 {
 	const struct config *c = config_in(bpf_get_netns_cookie(ctx));
@@ -340,14 +354,18 @@ SEC("cgroup/sendmsg6") int sendmsg6(struct bpf_sock_addr *ctx)
 	struct address asked = { { ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2],
 				   ctx->user_ip6[3] } };
 	struct route to = decide_route(ctx, c, &asked, false);
-	if (!unset(&to.source) &&
-	    !(ctx->msg_src_ip6[0] | ctx->msg_src_ip6[1] | ctx->msg_src_ip6[2] |
-	      ctx->msg_src_ip6[3]) &&
-	    may_choose(ctx, &to)) {
-		ctx->msg_src_ip6[0] = to.source.word[0];
-		ctx->msg_src_ip6[1] = to.source.word[1];
-		ctx->msg_src_ip6[2] = to.source.word[2];
-		ctx->msg_src_ip6[3] = to.source.word[3];
+	struct address from = { { ctx->msg_src_ip6[0], ctx->msg_src_ip6[1], ctx->msg_src_ip6[2],
+				  ctx->msg_src_ip6[3] } };
+	struct address source = from;
+	if (is_mapped(&from) && from.word[3])
+		leave_ipv4(ctx, unset(&to.target) ? &asked : &to.target, &source);
+	else if (!unset(&to.source) && unset(&from) && may_choose(ctx, &to))
+		source = to.source;
+	if (!same(&source, &from)) {
+		ctx->msg_src_ip6[0] = source.word[0];
+		ctx->msg_src_ip6[1] = source.word[1];
+		ctx->msg_src_ip6[2] = source.word[2];
+		ctx->msg_src_ip6[3] = source.word[3];
 	}
 	if (!unset(&to.target)) {
 		ctx->user_ip6[0] = to.target.word[0];

@@ -24,15 +24,15 @@ mod windows;
 pub use unhooked::Unhooked;
 #[cfg(windows)]
 pub use windows::{
-    Before, CHOOSES_SOURCES, Companion, FOLLOWS_SCRIPTS, Injected, LoadError, Moved, Options,
-    PolicyError, Refusal, TableError, UnloadError, standing,
+    Before, CHOOSES_SOURCES, Companion, FINDS_DUAL, FOLLOWS_SCRIPTS, Injected, LoadError, Moved,
+    NewDual, Options, PolicyError, Refusal, TableError, UnloadError, standing,
 };
 
 #[cfg(target_os = "linux")]
 pub use linux::{
-    Before, CHOOSES_SOURCES, Closed, ClosedSockets, Companion, FOLLOWS_SCRIPTS, LoadError, Moved,
-    NotedPings, Options, OwnerMap, PolicyError, ProgramError, SocketOwner, TableError, UnloadError,
-    executable, file_of, forget_stale, standing,
+    Before, CHOOSES_SOURCES, Closed, ClosedSockets, Companion, FINDS_DUAL, FOLLOWS_SCRIPTS,
+    LoadError, Moved, NewDual, NotedPings, Options, OwnerMap, PolicyError, ProgramError,
+    SocketOwner, TableError, UnloadError, executable, file_of, forget_stale, standing,
 };
 
 use crate::config::{Config, Exclusion, Loopback, ProgramPattern, Scope};

@@ -15,7 +15,7 @@ use crate::config::{Config, Severity};
 use crate::control::access::Peer;
 use crate::control::{OpenedSession, Start, Started};
 use crate::divert::Switch;
-use crate::lease::{Leases, Refused, store::Store};
+use crate::lease::{Family, Leases, Refused, store::Store};
 use crate::observe::event::Event as Record;
 use crate::owner::{AtPool, Watch};
 use crate::policy::Policy;
@@ -68,6 +68,7 @@ impl Keeper {
         self.forget_the_dead()?;
         self.apply()?;
         self.companion.begin()?;
+        self.find_dual();
         self.follow_sockets()?;
         // What met the rules of a daemon that crashed is none of our count.
         self.switch.count_anew();
@@ -202,6 +203,11 @@ impl Keeper {
         self.follow_routes()
     }
 
+    /// Dual-stack sockets that were moved are to be found by IPv6 as well.
+    pub(super) fn find_dual(&mut self) {
+        warn_on("have dual-stack sockets found by IPv6", self.companion.find_dual());
+    }
+
     /// Tells of programs that run without the hook, of each once.
     fn tell_unhooked(&mut self) {
         let unhooked = self.companion.unhooked();
@@ -299,6 +305,10 @@ impl Keeper {
                 _ => String::new(),
             };
             notices.push(format!("session {}{lacks}: {}", held.session.id, Refused::Exhausted));
+        }
+        if self.config.pool.has(Family::Ipv6) && !companion::FINDS_DUAL {
+            let sentence = "listeners for both IP versions are reached by IPv4 only on this system";
+            notices.push(sentence.to_owned());
         }
         notices.extend(self.loopback_notices());
         notices.extend(self.switch.notices());

@@ -119,6 +119,7 @@ enum Event {
     Asked(Peer, Request, Sender<Response>),
     Sessions(Vec<session::Event>),
     Sockets,
+    DualStack,
     NobodyTells(io::Error),
     Measured(Sender<metrics::Numbers>),
     Ordered(Order),
@@ -168,6 +169,9 @@ fn serve(path: &Path, config: Config, orders: Orders) -> Result<(), RunError> {
         threads::obey_system(orders, events.clone(), stop.clone())?,
         threads::serve_control(server, events.clone(), stop.clone())?,
     ];
+    if let Some(news) = keeper.companion.new_dual() {
+        threads.push(threads::watch_dual(news, events.clone(), stop.clone())?);
+    }
     if let Some(reader) = reader {
         threads.push(threads::read_sockets(reader, events.clone(), stop.clone())?);
     }
@@ -289,6 +293,7 @@ fn attend(keeper: &mut Keeper, happening: &Receiver<Event>) -> Result<(), RunErr
                 }
             }
             Ok(Event::Sockets) => complained = complain(keeper.follow_sockets().err(), &complained),
+            Ok(Event::DualStack) => keeper.find_dual(),
             Ok(Event::NobodyTells(error)) => return Err(RunError::NobodyTells(error)),
             Ok(Event::AnsweredElsewhere(address)) => keeper.avoid(address),
             Ok(Event::Ordered(Order::Reload)) => match keeper.reload() {

@@ -1,6 +1,7 @@
 //! What does each thread beside the main one and the packet line wait for?
 
 use super::{Event, LOOK_UP, now};
+use crate::companion::NewDual;
 use crate::control::Response;
 use crate::control::Server;
 use crate::control::access::Peer;
@@ -49,6 +50,30 @@ pub(super) fn read_sockets(
                 Ok(_) => {}
                 Err(error) => {
                     events.send(Event::NobodyTells(error)).ok();
+                    return;
+                }
+            }
+        }
+    })
+}
+
+/// Tells of sockets that are to be found by IPv6 as well, where there are any.
+pub(super) fn watch_dual(
+    mut news: NewDual,
+    events: Sender<Event>,
+    stop: Receiver<()>,
+) -> io::Result<JoinHandle<()>> {
+    spawn("dual-stack", move || {
+        while runs(&stop) {
+            match news.wait(LOOK_UP) {
+                Ok(false) => {}
+                Ok(true) => {
+                    if events.send(Event::DualStack).is_err() {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(%error, "new dual-stack sockets are not found by IPv6");
                     return;
                 }
             }

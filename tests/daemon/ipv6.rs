@@ -45,6 +45,83 @@ fn two_sessions_listen_and_leave_by_ipv6_each_as_itself() {
     assert_eq!(ben.meet("[::1]:9000").unwrap().who, "session-2");
 }
 
+/// One socket, and both of its session's addresses.
+#[test]
+fn a_dual_stack_listener_is_reached_by_either() {
+    let mut world = World::with_ranges(BOTH, "");
+    let mut far = world.far();
+    let (mut ana, mut ben) = (world.actor(1, ANA), world.actor(2, BEN));
+    let addresses = [1, 2].map(|session| [world.address(session), world.ipv6(session)]);
+    for (actor, [ipv4, _]) in [(&mut ana, addresses[0]), (&mut ben, addresses[1])] {
+        assert_eq!(actor.listen("tcp", "[::]:9000"), at(ipv4, 9000));
+        assert_eq!(actor.listen("udp", "[::]:9000"), at(ipv4, 9000));
+    }
+    // Of a UDP socket the daemon hears, and a moment later it is found.
+    let found = |far: &mut Actor, own| {
+        until("a UDP socket is found by IPv6", || {
+            far.tell(&format!("ask_connected {own}")).is_ok()
+        });
+    };
+    found(&mut far, at(addresses[0][1], 9000));
+    found(&mut far, at(addresses[1][1], 9000));
+    let everyone_is_reached = |far: &mut Actor| {
+        for (session, own) in [("session-1", addresses[0]), ("session-2", addresses[1])] {
+            for own in own.map(|own| at(own, 9000)) {
+                let met = far.meet(own).unwrap();
+                assert_eq!((met.who.as_str(), met.asked), (session, own));
+                let (met, answered) = far.ask(own).unwrap();
+                assert_eq!((met.who.as_str(), answered), (session, own));
+            }
+        }
+    };
+    everyone_is_reached(&mut far);
+    for (actor, session) in [(&mut ana, "session-1"), (&mut ben, "session-2")] {
+        for localhost in ["127.0.0.1:9000", "[::1]:9000"] {
+            assert_eq!(actor.meet(localhost).unwrap().who, session);
+            let (met, answered) = actor.ask(localhost).unwrap();
+            assert_eq!((met.who.as_str(), answered.to_string().as_str()), (session, localhost));
+        }
+        for host in [HOST.into(), HOST_IPV6.into()] {
+            assert_eq!(actor.meet(at(host, 9000)).unwrap().who, session);
+        }
+    }
+    // Another session's is met as oneself.
+    let met = ana.meet(at(addresses[1][1], 9000)).unwrap();
+    assert_eq!((met.who.as_str(), met.from.ip()), ("session-2", addresses[0][1]));
+
+    // The kernel goes on finding them without a daemon, and a TCP listener that is
+    // new; of UDP sockets the next daemon hears.
+    world.end(Signal::SIGKILL);
+    everyone_is_reached(&mut far);
+    ana.listen("tcp", "[::]:9001");
+    ana.listen("udp", "[::]:9001");
+    assert_eq!(far.meet(at(addresses[0][1], 9001)).unwrap().who, "session-1");
+    world.start();
+    everyone_is_reached(&mut far);
+    assert_eq!(far.ask(at(addresses[0][1], 9001)).unwrap().0.who, "session-1");
+    // Who closes is found no more.
+    ben.end();
+    assert_eq!(far.meet(at(addresses[1][1], 9000)).unwrap_err(), "ECONNREFUSED");
+}
+
+/// ::1 is the session's own without any IPv6 lease.
+#[test]
+fn a_dual_stack_listener_is_found_at_localhost_by_ipv6() {
+    let world = World::new(2, "");
+    let (mut ana, mut ben) = (world.actor(1, ANA), world.actor(2, BEN));
+    for (actor, session) in [(&mut ana, "session-1"), (&mut ben, "session-2")] {
+        actor.listen("tcp", "[::]:9000");
+        actor.listen("udp", "[::]:9000");
+        // What is connected finds V before that, what is not finds it by IPv6 only.
+        until("a UDP socket is found by IPv6", || actor.ask("[::1]:9000").is_ok());
+        let met = actor.meet("[::1]:9000").unwrap();
+        assert_eq!(met.who, session);
+        assert!(met.asked.is_ipv6(), "{met:?}");
+        let (met, answered) = actor.ask("[::1]:9000").unwrap();
+        assert_eq!((met.who.as_str(), answered.to_string().as_str()), (session, "[::1]:9000"));
+    }
+}
+
 #[test]
 fn a_port_that_nobody_has_is_told_by_icmpv6() {
     let world = World::with_ranges(BOTH, "");
@@ -155,12 +232,35 @@ fn without_a_lease_ipv6_is_left_and_counted_or_blocked() {
 
     let world = World::new(2, "[virtual-ip]\nipv6-without-lease = 'block'");
     let _far = world.far();
+    // What arrives at the far side from the host address, by kind.
+    let far_side = |line: &str| {
+        let words: Vec<_> = line.split(' ').collect();
+        world.network.client.output(&mut process::command(&words)).unwrap()
+    };
+    let kinds = ["-p tcp", "-p udp", "-p icmpv6 --icmpv6-type echo-request"];
+    for kind in kinds {
+        far_side(&format!("ip6tables -t raw -A PREROUTING -s {HOST_IPV6} {kind}"));
+    }
+    let arrived = || {
+        let counted = far_side("ip6tables-save -c -t raw");
+        counted.lines().filter(|line| line.contains("-A ") && !line.starts_with("[0:0]")).count()
+    };
     let mut ana = world.actor(1, ANA);
     assert_eq!(ana.meet(at_far6()).unwrap_err(), "timeout");
     assert_eq!(ana.ask(at_far6()).unwrap_err(), "timeout");
-    assert!(world.count("no-ipv6") > 0);
+    let far = FAR_IPV6.to_string();
+    let ping = ["ping", "-6", "-c", "1", "-W", "1", &far];
+    let within = [&["exec", "--session", "1", "--user", ANA, "--"], &ping[..]].concat();
+    assert!(!world.answer(&within).status.success());
+    assert_eq!(arrived(), 0, "{}", far_side("ip6tables-save -c -t raw"));
+    assert!(world.count("no-ipv6") >= 3);
     assert_eq!(ana.seen_by(at_far()), Ok(world.address(1)));
-    assert_eq!(world.outside().seen_by(at_far6()), Ok(HOST_IPV6.into()));
+    // From outside any session each of them does.
+    let mut outside = world.outside();
+    assert_eq!(outside.seen_by(at_far6()), Ok(HOST_IPV6.into()));
+    outside.ask(at_far6()).unwrap();
+    world.host(&ping);
+    assert_eq!(arrived(), kinds.len());
 }
 
 #[test]

@@ -96,11 +96,13 @@ fn localhost_is_the_sessions_own_listener() {
 fn a_dual_stack_listener_is_at_both_localhosts() {
     let lab = Lab::new();
     let _server = tcp_server(&lab, In::Session(2), "[::]:9101");
-    for asked in ["127.0.0.1:9101", "[::1]:9101", "[::]:9101"] {
+    for (asked, own) in [("127.0.0.1:9101", V2), ("[::1]:9101", PRIVATE2), ("[::]:9101", PRIVATE2)]
+    {
         let seen = lab.run(In::Session(2), PERSON, || dial("tcp", asked));
-        assert!(seen.starts_with(asked) && seen.contains(V2), "{asked}: {seen}");
+        assert!(seen.starts_with(asked) && seen.contains(own), "{asked}: {seen}");
     }
     let udp = udp_server(&lab, In::Session(2), "[::]:9101");
+    // Nobody has looked for it yet (`Companion::find_dual`): it is at V only.
     for asked in ["127.0.0.1:9101", "[::1]:9101"] {
         let seen = lab.run(In::Session(2), PERSON, || dial("udp", asked));
         assert!(seen.starts_with(asked) && seen.contains(V2), "{asked}: {seen}");

@@ -213,10 +213,13 @@ fn a_preferred_loopback_takes_wildcards() {
     let lab = lab(preferred);
     each_finds_its_own(&lab, "0.0.0.0:9310", "127.0.0.1:9310", [L1, L2]);
     let dual = tcp_server(&lab, In::Session(1), "[::]:9317");
-    for asked in ["127.0.0.1:9317", "127.0.0.9:9317", "[::1]:9317"] {
+    for asked in ["127.0.0.1:9317", "127.0.0.9:9317"] {
         lab.run(In::Session(1), PERSON, || dial("tcp", asked));
         assert_eq!(dual.line(), format!("[::ffff:{L1}]:9317 from [::ffff:127.0.0.1]"), "{asked}");
     }
+    // Its session's ::1 leads to the same socket.
+    lab.run(In::Session(1), PERSON, || dial("tcp", "[::1]:9317"));
+    assert_eq!(dual.line(), format!("[{PRIVATE1}]:9317 from [{PRIVATE1}]"));
     let seen = lab.run(In::Session(1), PERSON, || dial("tcp", "10.77.0.101:9317"));
     assert_eq!(seen, "ECONNREFUSED", "it is nowhere else");
 }

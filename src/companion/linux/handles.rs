@@ -8,11 +8,14 @@ use crate::packet::Endpoint;
 use crate::session::SessionId;
 use aya::Pod;
 use aya::maps::{HashMap, Map, MapData, RingBuf};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use sessionip_hook::layout::{
     self, DESCENDS, EPOCH, EXCEPTED, FileId, FileName, LISTED, SCRIPT_FLAGS,
 };
 use std::fmt;
+use std::io;
 use std::net::IpAddr;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -147,6 +150,38 @@ impl fmt::Debug for NotedPings {
 impl fmt::Debug for ClosedSockets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClosedSockets").finish_non_exhaustive()
+    }
+}
+
+/// News of UDP sockets that are to be found by IPv6 as well.
+pub struct NewDual(RingBuf<MapData>);
+
+impl NewDual {
+    pub(super) fn new(ring: RingBuf<MapData>) -> Self {
+        Self(ring)
+    }
+
+    /// Waits for news, at most this long; whether there were any.
+    ///
+    /// # Errors
+    /// The ring cannot be waited for.
+    pub fn wait(&mut self, limit: Duration) -> io::Result<bool> {
+        let timeout = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)], timeout) {
+            Ok(_) | Err(nix::Error::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let mut any = false;
+        while self.0.next().is_some() {
+            any = true;
+        }
+        Ok(any)
+    }
+}
+
+impl fmt::Debug for NewDual {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NewDual").finish_non_exhaustive()
     }
 }
 

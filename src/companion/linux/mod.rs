@@ -15,7 +15,7 @@ mod table;
 mod told;
 
 pub use error::{LoadError, PolicyError, ProgramError, TableError, UnloadError};
-pub use handles::{ClosedSockets, NotedPings, OwnerMap};
+pub use handles::{ClosedSockets, NewDual, NotedPings, OwnerMap};
 pub use open::Before;
 pub use pins::forget_stale;
 pub use process::{executable, file_of, standing};
@@ -30,7 +30,7 @@ use aya::EbpfLoader;
 use aya::maps::{MapData, RingBuf};
 use lists::Lists;
 use pins::Pins;
-use programs::{ALWAYS, Programs};
+use programs::{ALWAYS, FINDERS, Programs};
 use scripts::Scripts;
 use sessionip_hook::layout::{self, Address, Counter, flag};
 use std::collections::BTreeMap;
@@ -45,6 +45,9 @@ use table::{Array, Prefixes, Sums, Table, take};
 
 /// The hook knows `scope = "connect"`.
 pub const CHOOSES_SOURCES: bool = true;
+
+/// A dual-stack socket that was moved is found by IPv6 as well.
+pub const FINDS_DUAL: bool = true;
 
 /// Where the companion is loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +67,7 @@ pub struct Companion {
     policy: Option<PolicyView>,
     closed: Option<RingBuf<MapData>>,
     pings: Option<RingBuf<MapData>>,
+    new_dual: Option<RingBuf<MapData>>,
     config: Array<layout::Config>,
     sessions: Table<u64, layout::Session>,
     holders: Table<Address, u32>,
@@ -123,15 +127,18 @@ impl Companion {
         let counters = Sums::open(&mut ebpf)?;
         let closed = Some(take(&mut ebpf, "CLOSED")?);
         let pings = Some(take(&mut ebpf, "PINGS")?);
+        let new_dual = Some(take(&mut ebpf, "NEW_DUAL")?);
         let mut programs = Programs::new(ebpf, cgroup);
         programs.verify(ALWAYS)?;
         scripts.teach()?;
+        programs.verify(FINDERS)?;
         let mut companion = Self {
             programs,
             pins,
             policy: None,
             closed,
             pings,
+            new_dual,
             config,
             sessions,
             holders,
@@ -350,6 +357,21 @@ impl Companion {
     /// The closed sockets, for one thread: only the first call gets them.
     pub fn closed(&mut self) -> Option<ClosedSockets> {
         self.closed.take().map(ClosedSockets::new)
+    }
+
+    /// Has dual-stack UDP sockets that were moved found by IPv6 as well: those that
+    /// are there now.
+    ///
+    /// # Errors
+    /// The kernel does not run the program.
+    pub fn find_dual(&mut self) -> Result<(), ProgramError> {
+        self.programs.find_dual()
+    }
+
+    /// Tells when there is another one for [`find_dual`](Self::find_dual), for one
+    /// thread: only the first call gets it.
+    pub fn new_dual(&mut self) -> Option<NewDual> {
+        self.new_dual.take().map(NewDual::new)
     }
 
     /// The notes of pings, for one thread: only the first call gets them.

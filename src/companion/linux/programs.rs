@@ -28,11 +28,16 @@ pub(super) const ALWAYS: &[&str] = &[
     "recvmsg6",
     "getpeername4",
     "getpeername6",
+    "listens",
+    "bound6",
+    "find_dual",
     // Notes whose a ping is, and knows errors about one. They have no link: rules
     // of ours run them.
     "ping",
     "ping_error",
 ];
+/// Run by [`Programs::find_dual`], and attached nowhere.
+pub(super) const FINDERS: &[&str] = &["find_dual_udp"];
 /// `isolation.sources`.
 pub(super) const SOURCES: &[&str] = &["egress"];
 /// `isolation.listeners`.
@@ -132,6 +137,25 @@ impl Programs {
         Ok(())
     }
 
+    /// Has every UDP socket of this network namespace looked at that may have to be
+    /// found by IPv6 as well.
+    pub(super) fn find_dual(&mut self) -> Result<(), ProgramError> {
+        for name in FINDERS {
+            let run = |ebpf: &mut Ebpf| -> Result<(), Box<dyn Error + Send + Sync>> {
+                let Program::Iter(program) = program(ebpf, name)? else {
+                    return Err(AyaError::UnexpectedProgramType.into());
+                };
+                let id = program.attach()?;
+                let mut sockets = program.take_link(id)?.into_file()?;
+                // It prints nothing: reading is what runs it.
+                io::copy(&mut sockets, &mut io::sink())?;
+                Ok(())
+            };
+            run(&mut self.ebpf).map_err(failed(name, "run"))?;
+        }
+        Ok(())
+    }
+
     /// Detaches a group, also if it was a daemon before that attached it.
     pub(super) fn detach(
         &mut self,
@@ -161,13 +185,16 @@ fn is_interrupted(error: &AyaError) -> bool {
         if io_error.kind() == io::ErrorKind::WouldBlock)
 }
 
-#[expect(clippy::wildcard_enum_match_arm, reason = "the object has four of aya's many kinds")]
+#[expect(clippy::wildcard_enum_match_arm, reason = "the object has eight of aya's many kinds")]
 fn load(program: &mut Program, name: &str) -> Result<(), AyaError> {
     match program {
         Program::CgroupSockAddr(program) => program.load(),
         Program::CgroupSock(program) => program.load(),
         Program::CgroupSkb(program) => program.load(),
         Program::SocketFilter(program) => program.load(),
+        Program::SockOps(program) => program.load(),
+        Program::SkLookup(program) => program.load(),
+        Program::Iter(program) => program.load("udp", &Btf::from_sys_fs()?),
         Program::BtfTracePoint(program) => program.load(&tracepoint(name), &Btf::from_sys_fs()?),
         _ => Err(AyaError::UnexpectedProgramType),
     }
@@ -182,7 +209,7 @@ fn remove_pin(path: &Path) -> io::Result<()> {
 
 /// Links to cgroups always allow several programs in one place: other tools'
 /// run beside ours.
-#[expect(clippy::wildcard_enum_match_arm, reason = "the object has four of aya's many kinds")]
+#[expect(clippy::wildcard_enum_match_arm, reason = "the object has eight of aya's many kinds")]
 fn attach(program: &mut Program, cgroup: &File) -> Result<FdLink, Box<dyn Error + Send + Sync>> {
     const MODE: CgroupAttachMode = CgroupAttachMode::Single;
     match program {
@@ -201,6 +228,15 @@ fn attach(program: &mut Program, cgroup: &File) -> Result<FdLink, Box<dyn Error 
             };
             let id = program.attach(cgroup, direction, MODE)?;
             Ok(program.take_link(id)?.try_into()?)
+        }
+        Program::SockOps(program) => {
+            let id = program.attach(cgroup, MODE)?;
+            Ok(program.take_link(id)?.try_into()?)
+        }
+        Program::SkLookup(program) => {
+            // The network namespace of the calling thread.
+            let id = program.attach(File::open("/proc/thread-self/ns/net")?)?;
+            Ok(program.take_link(id)?.into())
         }
         Program::BtfTracePoint(program) => {
             let id = program.attach()?;

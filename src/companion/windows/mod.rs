@@ -23,10 +23,15 @@ use reports::Reports;
 use sessionip_hook::decide::Session;
 use sessionip_hook::section::{BYTES, Content, NAME, Writer};
 use sessionip_hook::windows::shared::{READABLE, Shared};
+use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// A dual-stack socket that was moved is not found by IPv6.
+pub const FINDS_DUAL: bool = false;
 
 /// The hook does not know `scope = "connect"`: it detours no connect.
 pub const CHOOSES_SOURCES: bool = false;
@@ -52,6 +57,20 @@ pub struct Companion {
     missing: Vec<PathBuf>,
     injector: Injector,
     reports: Mutex<Reports>,
+}
+
+/// News of sockets that are to be found by IPv6 as well: never any.
+#[derive(Debug)]
+pub enum NewDual {}
+
+impl NewDual {
+    /// Waits for news.
+    ///
+    /// # Errors
+    /// None.
+    pub fn wait(&mut self, _: Duration) -> io::Result<bool> {
+        match *self {}
+    }
 }
 
 impl Companion {
@@ -183,6 +202,19 @@ impl Companion {
         let pool = ranges.iter().map(|range| mapped(*range.start())..=mapped(*range.end()));
         let before = std::mem::replace(&mut self.content.pool, pool.collect());
         self.publish().inspect_err(|_| self.content.pool = before)
+    }
+
+    /// A dual-stack socket is moved to an IPv4 address here, and is found at no other.
+    ///
+    /// # Errors
+    /// None.
+    pub fn find_dual(&mut self) -> Result<(), TableError> {
+        Ok(())
+    }
+
+    /// There is never any news of that.
+    pub fn new_dual(&mut self) -> Option<NewDual> {
+        None
     }
 
     /// Where packets leave by the pool's NIC: this hook chooses no sources.

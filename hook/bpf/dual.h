@@ -1,0 +1,88 @@
+/* How is a dual-stack listener, which the hook has moved to an IPv4 address,
+ * found by IPv6?
+ *
+ * It is one socket, and can be bound to one address. So what comes in for its
+ * session's IPv6 addresses is led to it where the kernel looks for a socket:
+ * sk_lookup takes it out of DUAL. A TCP listener is put there as it begins to
+ * listen. No program that sees a UDP socket being bound may put it there; so
+ * the daemon is told, and runs find_dual_udp over all UDP sockets. Whoever
+ * closes takes his socket out, without our doing.
+ */
+#pragma once
+
+#include "bind.h"
+
+/* The kernel's context of an iterator (DEFINE_BPF_ITER_FUNC in net/ipv4/udp.c). */
+struct udp_sock;
+struct udp_iteration {
+	void *meta;
+	struct udp_sock *udp_sk;
+};
+
+INLINE bool has_other_places(const struct bound *mark)
+{
+	return mark && !unset(&mark->also[SESSION_LOOPBACK]);
+}
+
+SEC("sockops") int listens(struct bpf_sock_ops *ops)
+{
+	if (ops->op != BPF_SOCK_OPS_TCP_LISTEN_CB || ops->family != AF_INET6 ||
+	    !config_in(bpf_get_netns_cookie(ops)))
+		return 1;
+	struct bpf_sock *sk = ops->sk;
+	if (!sk)
+		return 1;
+	struct bound *mark = bpf_sk_storage_get(&BOUND, sk, 0, 0);
+	if (!has_other_places(mark))
+		return 1;
+	for (int i = 0; i < OTHER_PLACES; i++) {
+		struct place key = { mark->also[i], mark->port, IPPROTO_TCP };
+		if (!unset(&key.address))
+			bpf_sock_hash_update(ops, &DUAL, &key, BPF_ANY);
+	}
+	return 1;
+}
+
+SEC("cgroup/post_bind6") int bound6(struct bpf_sock *sk)
+{
+	if (sk->protocol != IPPROTO_UDP || !config_in(bpf_get_netns_cookie(sk)))
+		return 1;
+	if (has_other_places(bpf_sk_storage_get(&BOUND, sk, 0, 0))) {
+		__u64 cookie = bpf_get_socket_cookie(sk);
+		bpf_ringbuf_output(&NEW_DUAL, &cookie, sizeof cookie, BPF_RB_FORCE_WAKEUP);
+	}
+	return 1;
+}
+
+SEC("iter/udp") int find_dual_udp(struct udp_iteration *at)
+{
+	struct udp_sock *sk = at->udp_sk;
+	if (!sk)
+		return 0;
+	struct bound *mark = bpf_sk_storage_get(&BOUND, (void *)sk, 0, 0);
+	if (!has_other_places(mark))
+		return 0;
+	for (int i = 0; i < OTHER_PLACES; i++) {
+		struct place key = { mark->also[i], mark->port, IPPROTO_UDP };
+		if (!unset(&key.address))
+			bpf_map_update_elem(&DUAL, &key, sk, BPF_ANY);
+	}
+	return 0;
+}
+
+/* The kernel refuses one that is connected by now, and goes on looking. */
+SEC("sk_lookup") int find_dual(struct bpf_sk_lookup *ctx)
+{
+	if (ctx->family != AF_INET6)
+		return SK_PASS;
+	struct place key = { { { ctx->local_ip6[0], ctx->local_ip6[1], ctx->local_ip6[2],
+				 ctx->local_ip6[3] } },
+			     ctx->local_port,
+			     ctx->protocol };
+	struct bpf_sock *sk = bpf_map_lookup_elem(&DUAL, &key);
+	if (sk) {
+		bpf_sk_assign(ctx, sk, 0);
+		bpf_sk_release(sk);
+	}
+	return SK_PASS;
+}
