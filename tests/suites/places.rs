@@ -15,7 +15,8 @@ use tempfile::TempDir;
 /// Whose the programs are, everywhere: a user that every Debian host has.
 const USER: &str = "games";
 
-/// What the daemon is told, and how many sessions run the suites.
+/// What the daemon is told, and how many sessions run the suites (pairs have two
+/// of each).
 pub(crate) struct Setting {
     pub(crate) name: &'static str,
     pub(crate) sessions: u32,
@@ -25,13 +26,26 @@ pub(crate) struct Setting {
 }
 
 /// Every combination that programs could tell apart.
-pub(crate) const SETTINGS: [Setting; 2] = [
+pub(crate) const SETTINGS: [Setting; 4] = [
     Setting { name: "bind", sessions: 2, loopback: false, configuration: "" },
     Setting {
         name: "connect",
         sessions: 1,
         loopback: false,
         configuration: "[hook]\nscope = 'connect'\n",
+    },
+    Setting {
+        name: "bind-loopback",
+        sessions: 1,
+        loopback: true,
+        configuration: "[loopback]\nenabled = true\nprograms = ['*']\n",
+    },
+    Setting {
+        name: "connect-loopback",
+        sessions: 0,
+        loopback: true,
+        configuration: "[loopback]\nenabled = true\nprograms = ['*']\n\
+                        [hook]\nscope = 'connect'\n",
     },
 ];
 

@@ -2,7 +2,7 @@
 
 use crate::places::Place;
 use crate::results::{Outcomes, Results};
-use crate::suites::{self, Kind, LIMIT, SUITES, Suite};
+use crate::suites::{Kind, LIMIT, Suite, report};
 use sessionip::lab::wait;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
@@ -22,9 +22,13 @@ pub(crate) struct Ran {
     output: String,
 }
 
-/// Every suite in every place; by the names of both.
-pub(crate) fn everywhere(places: &[&Place], built: &Path) -> BTreeMap<(String, &'static str), Ran> {
-    let pairs = SUITES.iter().flat_map(|suite| places.iter().map(move |place| (suite, *place)));
+/// Each of the suites in every place; by the names of both.
+pub(crate) fn everywhere(
+    suites: &[&'static Suite],
+    places: &[&Place],
+    built: &Path,
+) -> BTreeMap<(String, &'static str), Ran> {
+    let pairs = suites.iter().flat_map(|suite| places.iter().map(move |place| (*suite, *place)));
     let waiting: Mutex<VecDeque<_>> = Mutex::new(pairs.collect());
     let done = Mutex::new(BTreeMap::new());
     let workers = 4 * thread::available_parallelism().map_or(1, usize::from);
@@ -56,7 +60,7 @@ pub(crate) fn run(suite: &Suite, tests: &[String], place: &Place, built: &Path) 
     let output = running.said() + &running.complained();
     let results = match suite.kind {
         Kind::Python { .. } => {
-            let report = std::fs::read(suites::report(&folder)).unwrap_or_default();
+            let report = std::fs::read(report(&folder)).unwrap_or_default();
             Results::of_python(&String::from_utf8_lossy(&report))
         }
         Kind::Go => Results::of_go(suite.name, &running.said()),

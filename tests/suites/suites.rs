@@ -36,7 +36,7 @@ const fn go(name: &'static str, least: usize) -> Suite {
 }
 
 /// The longest first, so that none of them is alone at the end.
-pub(crate) const SUITES: [Suite; 22] = [
+pub(crate) static SUITES: [Suite; 22] = [
     python(
         "asyncio events",
         &[
@@ -105,6 +105,15 @@ pub(crate) const SUITES: [Suite; 22] = [
     go("net/smtp", 19),
     go("crypto/tls", 290),
 ];
+
+/// All of them, or those that `SUITES=net,socket` in the environment names.
+pub(crate) fn chosen() -> Vec<&'static Suite> {
+    let Ok(names) = std::env::var("SUITES") else { return SUITES.iter().collect() };
+    let names: Vec<_> = names.split(',').collect();
+    let known = |name: &&str| SUITES.iter().any(|suite| suite.name == *name);
+    assert!(names.iter().all(known), "SUITES names {names:?}, and there are not all of these");
+    SUITES.iter().filter(|suite| names.contains(&suite.name)).collect()
+}
 
 impl Suite {
     /// The words that run it, or only `tests` of it.
