@@ -127,7 +127,15 @@ impl Default for VirtualIp {
         Self {
             enabled: true,
             programs: texts(&["*"]),
-            except: texts(&["Xorg", "Xvnc", "xrdp-chansrv", "sshd", "winlogon.exe", "rdpclip.exe"]),
+            except: texts(&[
+                "Xorg",
+                "Xvnc",
+                "Xtigervnc",
+                "xrdp-chansrv",
+                "sshd",
+                "winlogon.exe",
+                "rdpclip.exe",
+            ]),
             children: false,
             when_exhausted: WhenExhausted::HostAddress,
             ipv6_without_lease: Ipv6WithoutLease::Leave,
