@@ -95,6 +95,15 @@ INLINE struct route both(const struct address *a)
 	return (struct route){ *a, *a, false };
 }
 
+/* A dual-stack socket with a port of its own choice was moved to V: from there
+ * it speaks IPv4 only. */
+INLINE bool is_bound_to_ipv4(struct bpf_sock_addr *ctx)
+{
+	struct bpf_sock *sk = ctx->sk;
+	struct address at = { { sk->src_ip6[0], sk->src_ip6[1], sk->src_ip6[2], sk->src_ip6[3] } };
+	return is_mapped(&at);
+}
+
 /* O3 and O4: localhost stays what it was before the listener was moved. A
  * program with a loopback of its session's own finds every socket that the
  * session has there, any other program those that the hook moved; L goes
@@ -117,7 +126,7 @@ INLINE struct route from_loopback(struct bpf_sock_addr *ctx, const struct config
 			here = moved;
 		else if (anybody_at(ctx, asked, port))
 			return to;
-	} else {
+	} else if (!is_bound_to_ipv4(ctx)) {
 		if (session_at(ctx, &s->private6, port, s, moved))
 			return both(&s->private6);
 		if (session_at(ctx, &s->ipv6, port, s, moved))
@@ -338,8 +347,6 @@ INLINE void leave_ipv4(struct bpf_sock_addr *ctx, const struct address *target,
 		       struct address *source)
 {
 	struct bound *mark = bpf_sk_storage_get(&BOUND, ctx->sk, 0, 0);
-	struct address none = {};
-	*source = none;
 	if (mark)
 		*source = mark->also[is_private6(target) ? SESSION_LOOPBACK : VIRTUAL_ADDRESS];
 }

@@ -101,6 +101,12 @@ fn a_dual_stack_listener_is_at_both_localhosts() {
         let seen = lab.run(In::Session(2), PERSON, || dial("tcp", asked));
         assert!(seen.starts_with(asked) && seen.contains(own), "{asked}: {seen}");
     }
+    let seen = lab.run(In::Session(2), PERSON, || {
+        let with_port = socket("tcp", "[::]:9109");
+        bind_fd(&with_port, "[::]:9109").unwrap();
+        connect(&with_port, "[::1]:9101").map_or_else(|e| e.to_string(), |()| local(&with_port))
+    });
+    assert_eq!(seen, format!("[::ffff:{V2}]:9109"), "from a port of one's own it goes by IPv4");
     let udp = udp_server(&lab, In::Session(2), "[::]:9101");
     // Nobody has looked for it yet (`Companion::find_dual`): it is at V only.
     for asked in ["127.0.0.1:9101", "[::1]:9101"] {
