@@ -114,8 +114,7 @@ impl<S: Sockets> Question<'_, S> {
     /// X8 goes before O8: what is blocked does not leave by another network card
     /// either, nor from an address that is too new to be known here.
     fn with_other_address(&mut self, packet: &Conversation) -> Decision {
-        let Pair { local, remote } = packet.pair;
-        let Some(owner) = self.sockets.owner(packet.protocol, local, remote) else {
+        let Some(owner) = self.sender(packet) else {
             return self.ownerless(packet);
         };
         let addresses = owner.session.map(|session| self.host.sessions.get(&session));
