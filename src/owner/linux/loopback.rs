@@ -1,6 +1,6 @@
 //! Does the host itself use a loopback address that a session would have?
 
-use super::diag::{SockDiag, State};
+use super::diag::SockDiag;
 use crate::session::Sessions;
 use crate::session::linux::Scopes;
 use std::net::Ipv4Addr;
@@ -22,7 +22,9 @@ pub fn host_uses(address: Ipv4Addr, sessions: &Sessions) -> io::Result<bool> {
 
 fn is_bound(address: Ipv4Addr, scopes: &Scopes) -> io::Result<bool> {
     let sockets = SockDiag::open()?.bound_to(address.into())?;
-    let mut lasting = sockets.iter().filter(|(_, socket)| socket.state != State::TIME_WAIT);
+    // What is left of a connection is in no cgroup (TIME_WAIT, listed as FIN_WAIT2
+    // at first), nor is one that nobody has accepted yet: they end by themselves.
+    let mut lasting = sockets.iter().filter(|(_, socket)| socket.cgroup != 0);
     Ok(lasting.any(|(_, socket)| scopes.session_of(socket.cgroup).is_none()))
 }
 
