@@ -5,7 +5,7 @@ use super::admission::Held;
 use super::keeper::Keeper;
 use crate::address;
 use crate::companion::{HostAddress, PolicyView};
-use crate::config::Scope;
+use crate::config::{Ipv6WithoutLease, Scope};
 use crate::divert::Selection;
 use crate::engine::{self, Host};
 use crate::lease::Family;
@@ -183,12 +183,15 @@ impl Keeper {
 
     pub(super) fn selection(&self) -> Selection {
         let on_nic = self.host_addresses.iter().filter(|host| host.pool_nic);
+        let listed = &self.config.virtual_ip;
+        let blocks = listed.enabled && listed.ipv6_without_lease == Ipv6WithoutLease::Block;
         Selection {
             pool: self.pool(),
             host_addresses: on_nic.map(|host| host.address).collect(),
             broadcast: self.adapter.broadcasts().map(IpAddr::V4).collect(),
             parents: self.logins.parents(),
             ping_programs: self.companion.ping_programs(),
+            needs_ipv6: blocks || self.config.pool.has(Family::Ipv6),
             exclude_ports: self.config.divert.exclude_ports.clone(),
             moved: self.at_pool.moved.clone(),
             foreign: if self.config.isolation.sources {

@@ -50,6 +50,9 @@ pub struct Selection {
     /// The directed broadcast addresses of the pool's NIC: what is sent there is left
     /// alone, like all other broadcast.
     pub broadcast: Vec<IpAddr>,
+    /// IPv6 of sessions must not leave unseen: they have addresses of it, or it is
+    /// blocked.
+    pub needs_ipv6: bool,
     /// Local ports that are left alone.
     pub exclude_ports: Vec<(Protocol, u16)>,
     /// Listeners that the hook moved to a virtual address: their sessions look for

@@ -112,17 +112,35 @@ fn no_iptables() {
 fn an_iptables_that_fails() {
     let world = World::without_daemon(4, "");
     let before = Before::of(&world);
+    let sentence = sentence(&run_with(&world, &broken(&world, "iptables")));
+    assert!(sentence.contains("no such table"), "{sentence}");
+    before.still(&world);
+}
+
+/// Without it IPv6 is left alone, which is no answer to these two.
+#[test]
+fn an_ip6tables_that_fails_where_ipv6_must_not_leave_unseen() {
+    let blocks = "[virtual-ip]\nipv6-without-lease = 'block'";
+    for (more, rest) in [(", 'fd77::101-fd77::104'", ""), ("", blocks)] {
+        let world = World::without_daemon(4, "");
+        world.set_ranges(&format!("'10.77.0.101-10.77.0.104'{more}"), rest);
+        let before = Before::of(&world);
+        let sentence = sentence(&run_with(&world, &broken(&world, "ip6tables")));
+        assert!(sentence.contains("`ip6tables-save` failed: no such table"), "{sentence}");
+        before.still(&world);
+    }
+}
+
+/// A PATH where these programs do nothing but fail.
+fn broken(world: &World, program: &str) -> String {
     let folder = world.directory.path().join("broken");
     fs::create_dir(&folder).unwrap();
-    for name in ["iptables-save", "iptables-restore"] {
-        let path = folder.join(name);
+    for kind in ["save", "restore"] {
+        let path = folder.join(format!("{program}-{kind}"));
         fs::write(&path, "#!/bin/sh\necho no such table >&2\nexit 3\n").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     }
-    let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", folder.display());
-    let sentence = sentence(&run_with(&world, &path));
-    assert!(sentence.contains("no such table"), "{sentence}");
-    before.still(&world);
+    format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", folder.display())
 }
 
 #[test]

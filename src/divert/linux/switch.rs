@@ -17,8 +17,8 @@ pub struct Switch {
     met: Packets,
     /// What was refused of the rules for pings.
     without_pings: Option<String>,
-    /// Packets of IPv6 are led here too; why not, else.
-    ipv6: Result<bool, String>,
+    /// Packets of IPv6 are led here too; why not, else. `None`: not looked for yet.
+    ipv6: Option<Result<bool, String>>,
 }
 
 /// The queues could not be opened, or rules for them cannot be laid.
@@ -39,23 +39,19 @@ pub enum DivertError {
 pub fn open() -> Result<(Nfqueue, Switch), DivertError> {
     // Whether iptables is there is said before anything is made.
     rules::packets(false)?;
-    let ipv6 = rules::ipv6().map_err(|error| {
-        let sentence = format!("IPv6 is left alone, for it cannot be diverted: {error}");
-        tracing::warn!("{sentence}");
-        sentence
-    });
     let (queues, waker) = Nfqueue::open(FIRST_QUEUE)?;
     let counters = queues.counters();
     let met = Packets::default();
-    Ok((queues, Switch { waker, counters, met, without_pings: None, ipv6 }))
+    Ok((queues, Switch { waker, counters, met, without_pings: None, ipv6: None }))
 }
 
 impl Switch {
     /// Leads these packets here, and no others any more.
     ///
     /// # Errors
-    /// iptables refuses; each of its tables is as it was or as it should be.
+    /// IPv6 is needed and cannot be diverted, or iptables refuses; each of its tables is as it was or as it should be.
     pub fn select(&mut self, selection: &Selection) -> Result<(), RulesError> {
+        self.look_for_ipv6(selection.needs_ipv6)?;
         // Rules that are replaced begin to count anew.
         self.met = self.packets()?;
         let rules = self.rule_set(selection);
@@ -68,6 +64,25 @@ impl Switch {
             }
             installed => installed,
         }
+    }
+
+    /// Without ip6tables, IPv6 is left alone; where it is needed, that is no answer.
+    fn look_for_ipv6(&mut self, needed: bool) -> Result<(), RulesError> {
+        match &self.ipv6 {
+            Some(Ok(_)) => return Ok(()),
+            Some(Err(_)) if !needed => return Ok(()),
+            Some(Err(_)) | None => {}
+        }
+        self.ipv6 = Some(match rules::ipv6() {
+            Err(error) if needed => return Err(error),
+            Err(error) => {
+                let sentence = format!("IPv6 is left alone, for it cannot be diverted: {error}");
+                tracing::warn!("{sentence}");
+                Err(sentence)
+            }
+            Ok(there) => Ok(there),
+        });
+        Ok(())
     }
 
     /// Forgets what was counted so far, as after taking over what a crash left.
@@ -122,7 +137,7 @@ impl Switch {
             .as_ref()
             .map(|refused| format!("pings of sessions leave from the host address: {refused}"));
         let lost = (lost > 0).then(sentence).into_iter();
-        lost.chain(pings).chain(self.ipv6.clone().err()).collect()
+        lost.chain(pings).chain(self.ipv6.clone().and_then(Result::err)).collect()
     }
 
     /// Ends the waiting of the thread that takes packets.
@@ -136,7 +151,7 @@ impl Switch {
     }
 
     fn has_ipv6(&self) -> bool {
-        matches!(self.ipv6, Ok(true))
+        matches!(self.ipv6, Some(Ok(true)))
     }
 
     fn rule_set(&self, selection: &Selection) -> RuleSet {
