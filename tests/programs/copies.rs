@@ -111,9 +111,10 @@ impl Way {
         let of_word = |&(protocol, at, asked): &(Protocol, u16, Asked)| {
             (protocol, at, asked) == (program.sockets[0].0, port, Asked::EverywhereV6)
         };
-        if program.sockets.iter().any(of_word) {
-            ways.push(ipv6);
-            ways.extend(world.ipv6.then_some(Self::FromFarSideByIpv6));
+        let v6only = program.sockets.iter().any(of_word);
+        ways.extend(v6only.then_some(ipv6));
+        if world.ipv6 && (v6only || asked == Asked::DualStack) {
+            ways.push(Self::FromFarSideByIpv6);
         }
         ways
     }
