@@ -20,6 +20,8 @@ pub(super) struct Held {
     pub(super) loopback: Option<Ipv4Addr>,
     /// Of which families it asked for an address and got none.
     pub(super) lacks: Vec<Family>,
+    /// The host's own addresses have changed since its own were put on.
+    pub(super) behind: bool,
 }
 
 impl Held {
@@ -70,7 +72,7 @@ impl Keeper {
             }
         };
         let loopback = self.loopback(id);
-        let held = Held { session, ipv4, ipv6, private_ipv6, loopback, lacks };
+        let held = Held { session, ipv4, ipv6, private_ipv6, loopback, lacks, behind: false };
         let entry = self.entry(&held);
         if let Err(error) = self.companion.admit(&held.session, &entry) {
             self.take_from_host(&held);

@@ -225,38 +225,65 @@ impl Keeper {
 
     /// Takes note of host addresses that came or went. What fails is tried again.
     fn follow_host_addresses(&mut self) -> Result<(), RunError> {
-        if !self.read_host_addresses()? {
-            return Ok(());
-        }
-        tracing::info!("the host's own addresses have changed");
-        let followed = self.tell_host_addresses();
-        if followed.is_err() {
-            self.host_addresses.clear();
-        }
-        followed
-    }
-
-    fn tell_host_addresses(&mut self) -> Result<(), RunError> {
-        self.companion.set_host_addresses(&self.host_addresses)?;
-        for address in self.held_addresses() {
-            match self.host_address(address) {
-                Ok(host_address) => self.addresses.put_on(address, host_address)?,
-                // The only ones of their kind would be taken as source, by everybody.
-                Err(_) if address.is_ipv6() => {
-                    warn_on("take off a session's address", self.addresses.take_off(address));
-                }
-                Err(error) => return Err(error),
+        let before = self.host_addresses.clone();
+        let changed = self.read_host_addresses()?;
+        if changed {
+            tracing::info!("the host's own addresses have changed");
+            if let Err(error) = self.companion.set_host_addresses(&self.host_addresses) {
+                // The next second finds them changed again.
+                self.host_addresses = before;
+                return Err(error.into());
             }
+        }
+        for id in self.sessions_where(|held| held.behind) {
+            let behind = !self.catch_up(id, changed);
+            if let Some(held) = self.sessions.get_mut(&id) {
+                held.behind = behind;
+            }
+        }
+        if !changed {
+            return Ok(());
         }
         self.line.set_host(self.host())?;
         // Sessions that came while there was no address to share.
-        let without = self.sessions.values().filter(|held| !held.lacks.is_empty());
-        for id in without.map(|held| held.session.id).collect::<Vec<_>>() {
+        for id in self.sessions_where(|held| !held.lacks.is_empty()) {
             if let Some(held) = self.sessions.remove(&id) {
                 self.admit(held.session)?;
             }
         }
+        // Where that fails, mending finds the rules wanting.
         Ok(self.switch.select(&self.selection())?)
+    }
+
+    /// Gives the addresses of a session the host address that there is now; says
+    /// whether all have it. One that cannot is no other's trouble. `first`: nobody
+    /// has heard yet that it cannot.
+    fn catch_up(&mut self, id: SessionId, first: bool) -> bool {
+        let leased: Vec<IpAddr> =
+            self.sessions.get(&id).into_iter().flat_map(Held::leased).collect();
+        let mut all = true;
+        for address in leased {
+            let done = match self.host_address(address) {
+                Ok(host_address) => {
+                    self.addresses.put_on(address, host_address).map_err(Into::into)
+                }
+                // The only ones of their kind would be taken as source, by everybody.
+                Err(_) if address.is_ipv6() => {
+                    warn_on("take off a session's address", self.addresses.take_off(address));
+                    Ok(())
+                }
+                Err(error) => Err(error),
+            };
+            all &= done.is_ok();
+            if first {
+                warn_on("give a session's address its host address", done);
+            }
+        }
+        all
+    }
+
+    fn sessions_where(&self, is_so: impl Fn(&Held) -> bool) -> Vec<SessionId> {
+        self.sessions.values().filter(|held| is_so(held)).map(|held| held.session.id).collect()
     }
 
     /// Another machine answers for this address: no session gets it.

@@ -41,12 +41,13 @@ impl Keeper {
         }
         let on_host: BTreeSet<IpAddr> = self.addresses.stale()?.into_iter().collect();
         for address in self.held_addresses() {
-            let host_address = self.host_address(address);
-            if on_host.contains(&address) || address.is_ipv6() && host_address.is_err() {
+            // Without a host address there is nothing to mend: its return is followed.
+            let Ok(host_address) = self.host_address(address) else { continue };
+            if on_host.contains(&address) {
                 continue;
             }
             tracing::warn!("a session's address was gone, and is put on again");
-            self.addresses.put_on(address, host_address?)?;
+            self.addresses.put_on(address, host_address)?;
         }
         self.mended = Some(now);
         Ok(())
@@ -122,7 +123,10 @@ impl Keeper {
             })
             .collect();
         let changed = read != self.host_addresses;
-        self.host_addresses = read;
+        if changed {
+            self.host_addresses = read;
+            self.sessions.values_mut().for_each(|held| held.behind = true);
+        }
         Ok(changed)
     }
 

@@ -1,7 +1,8 @@
 //! What does the daemon put right that others took away?
 
-use crate::world::{ANA, BEN, World, at_far, until};
-use sessionip::lab::network::HOST;
+use crate::world::{ANA, BEN, World, at_far, at_far6, until};
+use sessionip::lab::network::{HOST, HOST_IPV6};
+use sessionip::lab::process;
 
 /// The share of packets that were never diverted.
 fn undiverted(world: &World) -> f64 {
@@ -65,4 +66,34 @@ fn a_card_that_loses_its_address_for_a_moment_costs_no_lease() {
     until("the session has its address", || world.json("status")["leases"]["used"] == 2);
     assert_eq!(ben.seen_by(at_far()), Ok(world.address(2)));
     assert_eq!(ana.seen_by(at_far()), Ok(world.address(1)));
+}
+
+/// One that somebody else put on as well, and a host address that the kernel does
+/// not let be used.
+#[test]
+fn an_address_that_cannot_follow_the_host_s_costs_no_other() {
+    let world = World::with_ranges("'10.77.0.101-10.77.0.104', 'fd77::101-fd77::104'", "");
+    let _far = world.far();
+    let mut ana = world.actor(1, ANA);
+    let (v1, six) = (world.address(1), world.ipv6(1));
+    world.host(&["ip", "address", "add", &format!("{six}/128"), "dev", "lo"]);
+    until("that is noticed", || world.log().contains("could not give a session's address"));
+    let mut ben = world.actor(2, BEN);
+    assert_eq!(ben.seen_by(at_far6()), Ok(world.ipv6(2)));
+    assert_eq!(ana.seen_by(at_far()), Ok(v1));
+    world.host(&["ip", "address", "del", &format!("{six}/128"), "dev", "lo"]);
+
+    world.host(&["sysctl", "-q", "net.ipv6.conf.lab-host.accept_dad=1"]);
+    let there = ["ip", "address", "add", "fd77::9/64", "dev", "lab-far", "nodad"];
+    world.network.client.output(&mut process::command(&there)).unwrap();
+    let card = format!("{HOST_IPV6}/64");
+    world.host(&["ip", "address", "add", "fd77::9/64", "dev", "lab-host"]);
+    world.host(&["ip", "address", "del", &card, "dev", "lab-host"]);
+    let addresses = || world.host(&["ip", "-6", "address", "show", "dev", "lab-host"]);
+    until("the kernel refuses it", || addresses().contains("dadfailed"));
+    until("the lease is off", || !addresses().contains(&six.to_string()));
+    assert_eq!(ana.seen_by(at_far()), Ok(v1));
+    world.host(&["ip", "address", "add", &card, "dev", "lab-host", "nodad"]);
+    until("the lease is back", || addresses().contains(&six.to_string()));
+    until("all is as it was", || ana.seen_by(at_far6()) == Ok(six));
 }

@@ -3,7 +3,7 @@
 use super::{LO, LOCAL_TABLE, PROTOCOL};
 use crate::address::{Adapter, PRIVATE_IPV6};
 use ipnet::IpNet;
-use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
@@ -18,6 +18,9 @@ pub(super) struct Listed {
     pub(super) net: IpNet,
     /// We put it on.
     pub(super) ours: bool,
+    /// Nothing can be sent from it: the kernel has yet to hear whether another
+    /// machine has it, or has heard that one does (RFC 4862, section 5.4).
+    pub(super) unsettled: bool,
 }
 
 /// A route of ours, to make it and to remove it.
@@ -100,7 +103,12 @@ pub(super) fn listed(message: RouteNetlinkMessage) -> Option<Listed> {
         IpAddr::V4(_) => false,
         IpAddr::V6(six) => marked || interface == LO && PRIVATE_IPV6.contains(&six),
     };
-    Some(Listed { interface, net, ours })
+    let flags = message.header.flags;
+    let tentative = flags.contains(AddressHeaderFlags::Tentative)
+        // Those are used in the meantime (RFC 4429).
+        && !flags.contains(AddressHeaderFlags::Optimistic);
+    let unsettled = tentative || flags.contains(AddressHeaderFlags::Dadfailed);
+    Some(Listed { interface, net, ours, unsettled })
 }
 
 /// Where a route of ours leads, and by which interface.

@@ -131,7 +131,7 @@ impl Addresses {
         let mut adapters: Vec<Adapter> =
             links.map_err(failed)?.into_iter().filter_map(adapter).collect();
         adapters.sort_by_key(|adapter| adapter.index);
-        for Listed { interface, net, ours } in self.nets().map_err(failed)? {
+        for Listed { interface, net, ours, .. } in self.nets().map_err(failed)? {
             let adapter = adapters.iter_mut().find(|adapter| adapter.index == interface);
             if let Some(adapter) = adapter.filter(|_| !ours) {
                 adapter.addresses.push(net);
@@ -140,13 +140,14 @@ impl Addresses {
         Ok(adapters)
     }
 
-    /// The addresses of all interfaces but the virtual ones.
+    /// The addresses of all interfaces but the virtual ones, and but those that the
+    /// kernel lets nobody use yet, or any more: it takes none as source of a route.
     ///
     /// # Errors
     /// The kernel does not list them.
     pub fn local_addresses(&mut self) -> Result<Vec<LocalAddress>, ListError> {
         let nets = self.nets().map_err(|source| ListError { what: "addresses", source })?;
-        let local = nets.into_iter().filter(|it| !it.ours);
+        let local = nets.into_iter().filter(|it| !it.ours && !it.unsettled);
         let local =
             local.map(|it| LocalAddress { address: it.net.addr(), interface: it.interface });
         Ok(local.collect())
