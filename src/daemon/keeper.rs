@@ -86,6 +86,9 @@ impl Keeper {
         for address in self.sessions.values().flat_map(Held::addresses) {
             warn_on("take off a session's address", self.addresses.take_off(address));
         }
+        let leased = self.leases.iter().map(|lease| lease.address).collect();
+        let swept = sweep(&mut self.addresses, &self.config, &leased, &BTreeSet::new());
+        warn_on("look for stale addresses", swept);
         warn_on("end the packet line", self.line.stop());
     }
 
@@ -359,15 +362,7 @@ impl Keeper {
             tracing::info!(session = %lease.session, "session had ended meanwhile");
         }
         let held: BTreeSet<IpAddr> = self.sessions.values().flat_map(Held::addresses).collect();
-        for stale in self.addresses.stale()? {
-            let ours = address::MARKED
-                || self.is_configured(stale)
-                || leased.contains(&stale)
-                || matches!(stale, IpAddr::V6(six) if address::PRIVATE_IPV6.contains(&six));
-            if ours && !held.contains(&stale) {
-                warn_on("take off a stale address", self.addresses.take_off(stale));
-            }
-        }
+        sweep(&mut self.addresses, &self.config, &leased, &held)?;
         self.companion.keep_only(self.sessions.values().map(|held| &held.session))?;
         self.save();
         Ok(())
@@ -377,6 +372,26 @@ impl Keeper {
         // The leases in memory go on being right; the next change tries again.
         warn_on("save the leases", self.store.save(&self.leases.saved()));
     }
+}
+
+/// Takes off what is on the host, but for nobody. Where an address of ours does not
+/// say so itself, it is known by having been `leased`.
+fn sweep(
+    addresses: &mut Addresses,
+    config: &Config,
+    leased: &BTreeSet<IpAddr>,
+    held: &BTreeSet<IpAddr>,
+) -> Result<(), address::ListError> {
+    for stale in addresses.stale()? {
+        let ours = address::MARKED
+            || config.pool.ranges.iter().any(|range| range.contains(&stale))
+            || leased.contains(&stale)
+            || matches!(stale, IpAddr::V6(six) if address::PRIVATE_IPV6.contains(&six));
+        if ours && !held.contains(&stale) {
+            warn_on("take off a stale address", addresses.take_off(stale));
+        }
+    }
+    Ok(())
 }
 
 /// Goes on after a failure that leaves something undone, and says so.

@@ -4,6 +4,7 @@ use crate::actor::{Actor, PYTHON, script};
 use crate::world::{ANA, BEN, World, at, at_far, at_far6, until};
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use sessionip::address::Addresses;
 use sessionip::lab::network::{FAR_IPV6, HOST, HOST_IPV6, Namespace, Network};
 use sessionip::lab::process;
 use std::net::Ipv6Addr;
@@ -179,6 +180,11 @@ fn leases_outlive_a_crash_and_a_clean_stop_leaves_nothing() {
     assert_eq!(world.ipv6(1), v1);
     // A flow that began translated goes on.
     assert_eq!(ana.say(&talk, "hello"), Ok("hello".into()));
+    // Nor one of ours that no session holds.
+    let unheld = "fd77::104".parse().unwrap();
+    world.within_host(move || {
+        Addresses::open().unwrap().put_on(unheld, HOST_IPV6.into()).unwrap();
+    });
     assert!(world.end(Signal::SIGTERM).success());
     assert_eq!(world.tables(), before);
 }

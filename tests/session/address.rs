@@ -149,6 +149,32 @@ fn an_ipv6_address_is_bindable_answered_and_leaves_nothing() {
     assert!(!is_answered());
 }
 
+/// The kernel takes no route by a host address that another machine has.
+#[test]
+fn an_ipv6_address_that_cannot_be_led_to_is_taken_off_again() {
+    let (host, peer) = Namespace::pair();
+    peer.run(|| ip("address add fd00:77::3/64 dev peer0 nodad"));
+    host.run(|| {
+        ip("address add fd00:77::3/64 dev host0");
+        let end = Instant::now() + 5 * SECOND;
+        while !ip("address show dev host0").contains("dadfailed") {
+            assert!(Instant::now() < end, "the neighbour is not heard");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let mut addresses = Addresses::open().unwrap();
+        let taken: IpAddr = "fd00:77::3".parse().unwrap();
+        assert!(addresses.local_addresses().unwrap().iter().all(|it| it.address != taken));
+        let error = addresses.put_on(LEASED6.into(), taken).unwrap_err();
+        assert!(matches!(error, PutOnError::Kernel { .. }), "{error:?}");
+        assert_eq!(addresses.stale().unwrap(), [] as [IpAddr; 0]);
+        // Who has it already keeps it.
+        addresses.put_on(LEASED6.into(), HOST6.into()).unwrap();
+        addresses.put_on(LEASED6.into(), taken).unwrap_err();
+        assert!(ip("-6 route show table local fd00:77::101").contains("src fd00:77::1"));
+        assert!(ip("address show dev host0").contains("fd00:77::101"));
+    });
+}
+
 #[test]
 fn a_neighbour_that_has_the_ipv6_address_is_heard_in_time() {
     let (host, peer) = Namespace::pair();

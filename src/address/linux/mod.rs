@@ -163,7 +163,6 @@ impl Addresses {
         virtual_address: IpAddr,
         host_address: IpAddr,
     ) -> Result<(), PutOnError> {
-        let kernel = |source| PutOnError::Kernel { address: virtual_address, source };
         let (interface, is_new) = match virtual_address {
             IpAddr::V4(address) => {
                 if self.is_a_stranger_s(address)? {
@@ -173,6 +172,24 @@ impl Addresses {
             }
             IpAddr::V6(address) => self.put_on_card(address, host_address)?,
         };
+        self.lead_to(virtual_address, host_address, interface, is_new).map_err(|source| {
+            if is_new {
+                // Nobody will hold it, so nobody would take it off.
+                self.take_off(virtual_address).ok();
+            }
+            PutOnError::Kernel { address: virtual_address, source }
+        })
+    }
+
+    /// Makes the local route of a virtual address. `is_new`: the kernel has yet to
+    /// make one of its own with it.
+    fn lead_to(
+        &mut self,
+        virtual_address: IpAddr,
+        host_address: IpAddr,
+        interface: u32,
+        is_new: bool,
+    ) -> io::Result<()> {
         let mut route = route_of(virtual_address, interface);
         route.header.scope =
             if virtual_address.is_ipv4() { RouteScope::Host } else { RouteScope::Universe };
@@ -180,11 +197,9 @@ impl Addresses {
             RouteAttribute::PrefSource(host_address.into()),
             RouteAttribute::Metrics(vec![RouteMetric::Mtu(MTU)]),
         ]);
-        self.netlink
-            .change(RouteNetlinkMessage::NewRoute(route), NLM_F_CREATE | NLM_F_REPLACE)
-            .map_err(kernel)?;
+        self.netlink.change(RouteNetlinkMessage::NewRoute(route), NLM_F_CREATE | NLM_F_REPLACE)?;
         if virtual_address.is_ipv6() {
-            self.displace_kernel_route(virtual_address, interface, is_new).map_err(kernel)?;
+            self.displace_kernel_route(virtual_address, interface, is_new)?;
         }
         Ok(())
     }
