@@ -202,8 +202,9 @@ impl Keeper {
         self.follow_host_addresses()?;
         self.replace_duplicates()?;
         self.follow_sockets()?;
-        self.mend(now)?;
-        self.follow_routes()
+        let mended = self.mend(now);
+        // Whatever became of that.
+        mended.and(self.follow_routes())
     }
 
     /// Dual-stack sockets that were moved are to be found by IPv6 as well.

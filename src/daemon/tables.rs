@@ -3,7 +3,7 @@
 use super::RunError;
 use super::admission::Held;
 use super::keeper::Keeper;
-use crate::address;
+use crate::address::{self, PutOnError};
 use crate::companion::{HostAddress, PolicyView};
 use crate::config::{Ipv6WithoutLease, Scope};
 use crate::divert::Selection;
@@ -39,18 +39,32 @@ impl Keeper {
             tracing::warn!("rules of ours were gone, and are laid again: who flushed them?");
             self.apply()?;
         }
-        let on_host: BTreeSet<IpAddr> = self.addresses.stale()?.into_iter().collect();
-        for address in self.held_addresses() {
-            // Without a host address there is nothing to mend: its return is followed.
-            let Ok(host_address) = self.host_address(address) else { continue };
-            if on_host.contains(&address) {
-                continue;
+        let whole: BTreeSet<IpAddr> = self.addresses.whole()?.into_iter().collect();
+        let mut failed = None;
+        let held = self.sessions.values().flat_map(Held::addresses);
+        for address in held.filter(|it| !whole.contains(it)).collect::<Vec<_>>() {
+            match self.mend_address(address) {
+                Ok(true) => tracing::warn!("a session's address was gone, and is put on again"),
+                // Without IPv6, or a host address: its return is followed.
+                Ok(false) => {}
+                Err(error) => failed = Some(error),
             }
-            tracing::warn!("a session's address was gone, and is put on again");
-            self.addresses.put_on(address, host_address)?;
+        }
+        if let Some(error) = failed {
+            return Err(error.into());
         }
         self.mended = Some(now);
         Ok(())
+    }
+
+    fn mend_address(&mut self, address: IpAddr) -> Result<bool, PutOnError> {
+        match (address, self.host_address(address)) {
+            (IpAddr::V6(six), _) if address::PRIVATE_IPV6.contains(&six) => {
+                self.addresses.put_on_private_ipv6(six)
+            }
+            (_, Ok(host_address)) => self.addresses.put_on(address, host_address).map(|()| true),
+            (_, Err(_)) => Ok(false),
+        }
     }
 
     /// Sockets have come or gone at addresses of the pool: the packet line hears of

@@ -3,6 +3,7 @@
 use crate::world::{ANA, BEN, World, at_far, at_far6, until};
 use sessionip::lab::network::{HOST, HOST_IPV6};
 use sessionip::lab::process;
+use sessionip::session::SessionId;
 
 /// The share of packets that were never diverted.
 fn undiverted(world: &World) -> f64 {
@@ -96,4 +97,25 @@ fn an_address_that_cannot_follow_the_host_s_costs_no_other() {
     world.host(&["ip", "address", "add", &card, "dev", "lab-host", "nodad"]);
     until("the lease is back", || addresses().contains(&six.to_string()));
     until("all is as it was", || ana.seen_by(at_far6()) == Ok(six));
+}
+
+/// An IPv6 address is two things on the host, and of either one alone no use.
+#[test]
+fn an_ipv6_address_that_is_half_gone_is_put_on_again() {
+    let world = World::with_ranges("'fd77::101-fd77::102'", "");
+    let _far = world.far();
+    let mut ana = world.actor(1, ANA);
+    let six = world.ipv6(1).to_string();
+    let before = world.tables();
+    let private = sessionip::address::private_ipv6(SessionId(1)).to_string();
+    for gone in [
+        format!("address del {six}/128 dev lab-host"),
+        format!("-6 route del local {six}/128 dev lab-host table local"),
+        format!("address del {private}/128 dev lo"),
+    ] {
+        world.host(&[&["ip"], gone.split(' ').collect::<Vec<_>>().as_slice()].concat());
+        assert_ne!(world.tables(), before, "{gone}");
+        until(&gone, || world.tables() == before);
+    }
+    assert_eq!(ana.seen_by(at_far6()), Ok(world.ipv6(1)));
 }

@@ -114,6 +114,17 @@ fn an_ipv6_address_is_bindable_answered_and_leaves_nothing() {
         let cards = sessionip::address::cards().unwrap();
         assert!(cards.iter().flat_map(|it| &it.addresses).all(|net| net.addr() != LEASED6));
         assert_eq!(addresses.stale().unwrap(), [IpAddr::V6(LEASED6)]);
+        assert_eq!(addresses.whole().unwrap(), [IpAddr::V6(LEASED6)]);
+        for half in [
+            "address del fd00:77::101/128 dev host0",
+            "-6 route del local fd00:77::101 dev host0 table local",
+        ] {
+            ip(half);
+            assert_eq!(addresses.stale().unwrap(), [IpAddr::V6(LEASED6)]);
+            assert_eq!(addresses.whole().unwrap(), [] as [IpAddr; 0], "{half}");
+            addresses.put_on(LEASED6.into(), HOST6.into()).unwrap();
+            assert_eq!(addresses.whole().unwrap(), [IpAddr::V6(LEASED6)]);
+        }
     });
     assert!(is_answered());
 

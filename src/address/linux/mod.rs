@@ -60,6 +60,9 @@ const GLANCE: Duration = Duration::from_millis(2);
 /// MTU of `lo` is 65536.
 const MTU: u32 = 65_500;
 
+/// Addresses, and the interfaces that they are on.
+type Places = BTreeSet<(IpAddr, u32)>;
+
 /// The addresses and routes of the calling thread's network namespace.
 #[derive(Debug)]
 pub struct Addresses {
@@ -341,18 +344,36 @@ impl Addresses {
     /// # Errors
     /// The kernel does not list them.
     pub fn stale(&mut self) -> Result<Vec<IpAddr>, ListError> {
+        let (routes, addresses) = self.ours()?;
+        let all: BTreeSet<IpAddr> = routes.into_iter().chain(addresses).map(|(it, _)| it).collect();
+        Ok(all.into_iter().collect())
+    }
+
+    /// Those of [`stale`](Self::stale) that lack nothing: an IPv6 address of a network
+    /// card has its route there, too.
+    ///
+    /// # Errors
+    /// The kernel does not list them.
+    pub fn whole(&mut self) -> Result<Vec<IpAddr>, ListError> {
+        let (routes, addresses) = self.ours()?;
+        let ipv4 = routes.iter().filter(|(address, _)| address.is_ipv4());
+        let ipv6 = addresses.iter().filter(|it| it.1 == LO || routes.contains(it));
+        Ok(ipv4.chain(ipv6).map(|(address, _)| *address).collect())
+    }
+
+    /// Our routes, and our addresses, each with its interface.
+    fn ours(&mut self) -> Result<(Places, Places), ListError> {
         let failed = |source| ListError { what: "local routes", source };
-        let mut stale = BTreeSet::new();
+        let mut routes = Places::new();
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             match self.our_routes(family) {
-                Ok(routes) => stale.extend(routes.into_iter().map(|(to, _)| to)),
+                Ok(ours) => routes.extend(ours),
                 Err(error) if family == AddressFamily::Inet6 && says_no_ipv6(&error) => {}
                 Err(error) => return Err(failed(error)),
             }
         }
-        let nets = self.nets().map_err(failed)?.into_iter();
-        stale.extend(nets.filter(|it| it.ours).map(|it| it.net.addr()));
-        Ok(stale.into_iter().collect())
+        let nets = self.nets().map_err(failed)?.into_iter().filter(|it| it.ours);
+        Ok((routes, nets.map(|it| (it.net.addr(), it.interface)).collect()))
     }
 
     /// Where our routes lead, and by which interface.

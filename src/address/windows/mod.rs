@@ -233,6 +233,15 @@ impl Addresses {
         let rows = table::rows().map_err(|source| ListError { what: "addresses", source })?;
         Ok(rows.into_iter().filter(is_ours).map(|row| row.address).collect())
     }
+
+    /// Those of [`stale`](Self::stale) that lack nothing: all, for an address is one
+    /// thing here.
+    ///
+    /// # Errors
+    /// The system does not list them.
+    pub fn whole(&mut self) -> Result<Vec<IpAddr>, ListError> {
+        self.stale()
+    }
 }
 
 /// Does it carry our marks?
