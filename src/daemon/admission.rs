@@ -10,7 +10,7 @@ use crate::session::{Session, SessionId};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A session that is logged on, and what it holds.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Held {
     pub(super) session: Session,
     pub(super) ipv4: Option<Ipv4Addr>,
@@ -20,6 +20,8 @@ pub(super) struct Held {
     pub(super) loopback: Option<Ipv4Addr>,
     /// Of which families it asked for an address and got none.
     pub(super) lacks: Vec<Family>,
+    /// It was told that there is none, which is told once.
+    pub(super) told: bool,
     /// The host's own addresses have changed since its own were put on.
     pub(super) behind: bool,
 }
@@ -52,12 +54,12 @@ impl Keeper {
             // The number was used again before its end was seen.
             self.dismiss(id)?;
         }
-        let (mut ipv4, mut ipv6, mut lacks) = (None, None, Vec::new());
+        let (mut ipv4, mut ipv6, mut lacks, mut told) = (None, None, Vec::new(), false);
         for family in Family::ALL {
             if !self.config.pool.has(family) {
                 continue;
             }
-            match self.lease(&session, family, lacks.is_empty()) {
+            match self.lease(&session, family, &mut told) {
                 Some(IpAddr::V4(address)) => ipv4 = Some(address),
                 Some(IpAddr::V6(address)) => ipv6 = Some(address),
                 None => lacks.push(family),
@@ -72,7 +74,7 @@ impl Keeper {
             }
         };
         let loopback = self.loopback(id);
-        let held = Held { session, ipv4, ipv6, private_ipv6, loopback, lacks, behind: false };
+        let held = Held { session, ipv4, ipv6, private_ipv6, loopback, lacks, told, behind: false };
         let entry = self.entry(&held);
         if let Err(error) = self.companion.admit(&held.session, &entry) {
             self.take_from_host(&held);
@@ -86,9 +88,47 @@ impl Keeper {
         Ok(())
     }
 
+    /// Gives a session what it lacks, if there is something by now. Where that fails
+    /// it goes on with what it has.
+    pub(super) fn complete(&mut self, id: SessionId) -> Result<(), RunError> {
+        let Some(mut held) = self.sessions.get(&id).cloned() else { return Ok(()) };
+        let mut added = Vec::new();
+        held.lacks.clear();
+        for family in Family::ALL {
+            let has = held.leased().any(|address| Family::of(address) == family);
+            if has || !self.config.pool.has(family) {
+                continue;
+            }
+            match self.lease(&held.session, family, &mut held.told) {
+                Some(address) => {
+                    match address {
+                        IpAddr::V4(address) => held.ipv4 = Some(address),
+                        IpAddr::V6(address) => held.ipv6 = Some(address),
+                    }
+                    added.push(address);
+                }
+                None => held.lacks.push(family),
+            }
+        }
+        if !added.is_empty() {
+            let entry = self.entry(&held);
+            if let Err(error) = self.companion.admit(&held.session, &entry) {
+                for address in added {
+                    warn_on("take off a session's address", self.addresses.take_off(address));
+                    self.leases.give_back_one(now(), id, Family::of(address));
+                }
+                return Err(error.into());
+            }
+        }
+        self.sessions.insert(id, held);
+        self.line.set_host(self.host())?;
+        self.save();
+        Ok(())
+    }
+
     /// A lease that is on the host; `None`: the pool has none for this session.
-    /// `first`: nobody has been told yet that this session lacks anything.
-    fn lease(&mut self, session: &Session, family: Family, first: bool) -> Option<IpAddr> {
+    /// `told`: somebody has heard already that this session lacks something.
+    fn lease(&mut self, session: &Session, family: Family, told: &mut bool) -> Option<IpAddr> {
         let id = session.id;
         loop {
             let address = match self.leases.grant(now(), id, &session.user.name, family) {
@@ -98,7 +138,7 @@ impl Keeper {
                         Refused::Exhausted => String::new(),
                         Refused::PerUser { .. } => format!(" {refused}"),
                     };
-                    if first {
+                    if !std::mem::replace(told, true) {
                         tracing::warn!(session = %id, %family, "{}{why}", Refused::Exhausted);
                         Record::NoAddress { session: id, user: &session.user.name }.record();
                     }

@@ -251,8 +251,9 @@ impl Keeper {
         self.line.set_host(self.host())?;
         // Sessions that came while there was no address to share.
         for id in self.sessions_where(|held| !held.lacks.is_empty()) {
-            if let Some(held) = self.sessions.remove(&id) {
-                self.admit(held.session)?;
+            match self.complete(id) {
+                Err(gone @ RunError::Line(_)) => return Err(gone),
+                done => warn_on("complete a session", done),
             }
         }
         // Where that fails, mending finds the rules wanting.

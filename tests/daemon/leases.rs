@@ -29,6 +29,12 @@ fn an_empty_pool_is_said_and_blocks_nobody() {
     let status = String::from_utf8(world.answer(&["status"]).stdout).unwrap();
     assert!(status.contains(F14), "{status}");
     assert_eq!(world.json("status")["leases"]["free"], 0);
+    // Nor is it said again when it is looked again.
+    world.host(&["ip", "address", "add", "10.77.0.9/24", "dev", "lab-host"]);
+    until("that is noticed", || world.log().contains("own addresses have changed"));
+    // It answers when it has looked.
+    assert_eq!(world.json("status")["leases"]["free"], 0);
+    assert_eq!(world.log().matches(F14).count(), 1, "{}", world.log());
 
     let before = world.count("exhausted");
     assert_eq!(ben.seen_by(at_far()), Ok(HOST.into()));
