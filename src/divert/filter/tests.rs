@@ -7,11 +7,10 @@ fn small() -> Selection {
         pool: vec![(v4(10, 77, 0, 101), v4(10, 77, 0, 199))],
         host_addresses: vec![v4(10, 77, 0, 1)],
         broadcast: vec![v4(10, 77, 0, 255)],
-        parents: Vec::new(),
-        ping_programs: None,
         exclude_ports: vec![(Protocol::Tcp, 3389), (Protocol::Udp, 3389)],
         moved: vec![(Protocol::Tcp, Endpoint::new(v4(10, 77, 0, 101), 9000))],
         foreign: vec![(Protocol::Tcp, Endpoint::new(v4(10, 77, 0, 102), 8000))],
+        ..Selection::default()
     }
 }
 
@@ -24,12 +23,11 @@ fn large() -> Selection {
     Selection {
         pool: ranges.chain(six.clone().map(|address| (address, address))).collect(),
         host_addresses: hosts.chain(six).collect(),
-        parents: Vec::new(),
-        ping_programs: None,
         broadcast: (0..60).map(|n| v4(10, 1, n, 255)).collect(),
         exclude_ports: (0..400).map(|n| (Protocol::Tcp, 2000 + n * 3)).collect(),
         moved: (0..400).map(|n| (Protocol::Udp, server(n))).collect(),
         foreign: (0..400).map(|n| (Protocol::Tcp, server(n))).collect(),
+        ..Selection::default()
     }
 }
 
