@@ -27,7 +27,7 @@ pub struct File {
     pub pool: Pool,
     /// Who is virtualised, and what happens where it cannot be.
     pub virtual_ip: VirtualIp,
-    /// A 127.x.y.z of its own for each session. Not in this version.
+    /// A 127.x.y.z of its own for each session.
     pub loopback: Loopback,
     /// The companion hook, which moves binds to a wildcard.
     pub hook: Hook,
