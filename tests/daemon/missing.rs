@@ -3,6 +3,7 @@
 use crate::world::{World, become_user, complaint};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 /// A start that failed: its one sentence.
@@ -30,21 +31,30 @@ fn run_with(world: &World, path: &str) -> Output {
 }
 
 /// As a start that fails at once is to leave it.
-struct Before(Vec<String>);
+struct Before {
+    tables: Vec<String>,
+    /// Those of a run that was killed lie around, and inodes are used again.
+    scopes: bool,
+}
 
 impl Before {
     fn of(world: &World) -> Self {
-        Self(world.tables())
+        Self { tables: world.tables(), scopes: scopes(world).exists() }
     }
 
     #[track_caller]
     fn still(&self, world: &World) {
-        assert_eq!(world.tables(), self.0);
+        assert_eq!(world.tables(), self.tables);
         assert_eq!(world.traces("control"), [""; 0]);
-        let inode = world.network.host.inode().unwrap();
-        let scopes = crate::world::cgroup_root().join(format!("sessionip.net-{inode}"));
-        assert!(!scopes.exists(), "{} is left", scopes.display());
+        let scopes = scopes(world);
+        assert_eq!(scopes.exists(), self.scopes, "{}", scopes.display());
     }
+}
+
+/// Where the daemon of this world has the scopes of `exec`.
+fn scopes(world: &World) -> PathBuf {
+    let inode = world.network.host.inode().unwrap();
+    crate::world::cgroup_root().join(format!("sessionip.net-{inode}"))
 }
 
 #[test]
