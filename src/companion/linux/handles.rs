@@ -1,7 +1,7 @@
 //! What other threads read: the owners of sockets, and the closed ones.
 
-use super::protocol;
 use super::table::failed;
+use super::told::protocol;
 use crate::companion::{Closed, SocketOwner, TableError};
 use crate::owner::{Marks, Ping};
 use crate::packet::Endpoint;

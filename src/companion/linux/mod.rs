@@ -7,10 +7,12 @@ mod links;
 mod lists;
 mod open;
 mod pins;
+mod policy;
 mod prefixes;
 mod process;
 mod programs;
 mod scripts;
+mod sessions;
 mod table;
 mod told;
 
@@ -22,20 +24,14 @@ pub use process::{executable, file_of, standing};
 pub use scripts::FOLLOWS_SCRIPTS;
 pub use told::{Closed, Moved, SocketOwner};
 
-use super::{Counters, HostAddress, PolicyView, SessionEntry};
-use crate::address::Leading;
-use crate::packet::{Endpoint, Protocol};
-use crate::session::SessionId;
+use super::PolicyView;
 use aya::EbpfLoader;
 use aya::maps::{MapData, RingBuf};
-use lists::Lists;
 use pins::Pins;
 use programs::{ALWAYS, FINDERS, Programs};
 use scripts::Scripts;
-use sessionip_hook::layout::{self, Address, Counter, flag};
-use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::ops::RangeInclusive;
+use sessionip_hook::layout::{self, Address};
+use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -164,188 +160,6 @@ impl Companion {
         Ok(companion)
     }
 
-    /// From now on this is whom the hook works for.
-    ///
-    /// # Errors
-    /// It took effect in part; it may be set again.
-    pub fn set_policy(&mut self, policy: &PolicyView) -> Result<(), PolicyError> {
-        self.policy = Some(policy.clone());
-        let lists = Lists::compile(policy);
-        let scripts = lists.scripts && self.can_follow_scripts();
-        let optional = [
-            (programs::SOURCES, policy.sources),
-            (programs::LISTENERS, policy.listeners),
-            (programs::LOOPBACK, policy.loopback.enabled && policy.isolate_loopback),
-            (programs::NAMES, policy.connect),
-            (programs::LINEAGE, policy.children || scripts),
-            (programs::SCRIPTS, scripts),
-        ];
-        self.follows_scripts = scripts;
-        self.apply(policy)?;
-        for (group, wanted) in optional {
-            if wanted {
-                self.programs.verify(group)?;
-                self.programs.attach(group, &self.pins)?;
-            } else {
-                self.programs.detach(group, &self.pins)?;
-            }
-        }
-        if scripts {
-            self.scripts.look_again(&lists)?;
-        } else {
-            self.scripts.forget()?;
-        }
-        if policy.children {
-            descendants::prune(&mut self.descendants, &lists)?;
-            descendants::seed(&mut self.descendants, &lists)?;
-        } else {
-            // Nobody takes marks away any more, and numbers of processes return.
-            self.descendants.replace(&BTreeMap::new())?;
-        }
-        self.begin_epoch()?;
-        self.pins.remove_other_layouts();
-        Ok(())
-    }
-
-    /// Older kernels cannot: there a listed script means nobody.
-    fn can_follow_scripts(&mut self) -> bool {
-        let verify = || {
-            let verified = self.programs.verify(programs::SCRIPTS);
-            if let Err(error) = &verified {
-                tracing::warn!(%error, "a script is listed, and this kernel cannot follow scripts");
-            }
-            verified.is_ok()
-        };
-        *self.can_follow_scripts.get_or_insert_with(verify)
-    }
-
-    /// From now on sockets are recorded with marks by the lists that hold; those
-    /// recorded before are looked up anew when they are asked for.
-    fn begin_epoch(&mut self) -> Result<(), TableError> {
-        let known = self.config.value()?;
-        let epoch = known.epoch.wrapping_add(1);
-        self.config.set(layout::Config { epoch, ..known })?;
-        self.epoch.store(epoch, Ordering::Relaxed);
-        Ok(())
-    }
-
-    /// Looks again for the files that the lists name by path: a package upgrade
-    /// puts a new file there. Cheap enough for every few seconds.
-    ///
-    /// # Errors
-    /// It took effect in part; it may be called again.
-    pub fn refresh_programs(&mut self) -> Result<(), PolicyError> {
-        let Some(policy) = self.policy.clone() else { return Ok(()) };
-        let is_first_script = !self.follows_scripts && Lists::compile(&policy).scripts;
-        if is_first_script && self.can_follow_scripts() {
-            return self.set_policy(&policy);
-        }
-        Ok(self.apply(&policy)?)
-    }
-
-    fn apply(&mut self, policy: &PolicyView) -> Result<(), TableError> {
-        let mut lists = Lists::compile(policy);
-        if self.follows_scripts {
-            // Also while the file of the last one is replaced.
-            lists.flags |= flag::FOLLOW_SCRIPTS;
-        }
-        let known = self.config.value()?;
-        // Flags say which tables are worth a look: they are set after what
-        // they promise is there, and cleared before it goes.
-        let next = layout::Config { flags: lists.flags, ..known };
-        let all = flag::BY_FILE | flag::BY_PATH | flag::BY_NAME;
-        self.by_file.add(&lists.by_file)?;
-        self.by_path.add(&lists.by_path)?;
-        self.by_name.add(&lists.by_name)?;
-        self.config.set(layout::Config { flags: next.flags | known.flags & all, ..next })?;
-        self.excluded.replace(&lists.excluded)?;
-        self.by_file.replace(&lists.by_file)?;
-        self.by_path.replace(&lists.by_path)?;
-        self.by_name.replace(&lists.by_name)?;
-        self.config.set(next)
-    }
-
-    /// A session has come, or has other addresses now, which must be on the
-    /// host already. `cgroup` is the inode of its folder.
-    ///
-    /// # Errors
-    /// The map is full.
-    pub fn set_session(&mut self, cgroup: u64, entry: &SessionEntry) -> Result<(), TableError> {
-        let session = to_layout(entry);
-        let mut sessions = self.sessions.all()?;
-        sessions.insert(cgroup, session);
-        self.holders.add(&holders(&sessions))?;
-        self.sessions.set(&cgroup, &session)?;
-        self.holders.replace(&holders(&sessions))
-    }
-
-    /// A session has ended. Its sockets stay where they are.
-    ///
-    /// # Errors
-    /// The map could not be written.
-    pub fn remove_session(&mut self, cgroup: u64) -> Result<(), TableError> {
-        self.sessions.remove(&cgroup)?;
-        self.holders.replace(&holders(&self.sessions.all()?))
-    }
-
-    /// The sessions that the hook knows, by cgroup.
-    ///
-    /// # Errors
-    /// The map could not be read.
-    pub fn sessions(&self) -> Result<Vec<(u64, SessionEntry)>, TableError> {
-        let sessions = self.sessions.all()?;
-        Ok(sessions.into_iter().map(|(cgroup, session)| (cgroup, from_layout(session))).collect())
-    }
-
-    /// Removes the sessions for which `keep` says no.
-    ///
-    /// # Errors
-    /// A map could not be read or written.
-    pub fn retain(
-        &mut self,
-        mut keep: impl FnMut(u64, &SessionEntry) -> bool,
-    ) -> Result<(), TableError> {
-        for (cgroup, entry) in self.sessions()? {
-            if !keep(cgroup, &entry) {
-                self.sessions.remove(&cgroup)?;
-            }
-        }
-        self.holders.replace(&holders(&self.sessions.all()?))
-    }
-
-    /// The host's own addresses, all of them.
-    ///
-    /// # Errors
-    /// The map is full.
-    pub fn set_host_addresses(&mut self, addresses: &[HostAddress]) -> Result<(), TableError> {
-        let wanted = addresses.iter().map(|host| {
-            (Address::from(host.address), if host.pool_nic { layout::POOL_NIC } else { 0 })
-        });
-        self.host.replace(&wanted.collect())
-    }
-
-    /// The addresses that only a lease makes anybody's. Add the prefix of the
-    /// session-private IPv6 addresses.
-    ///
-    /// # Errors
-    /// The map is full.
-    pub fn set_pool(&mut self, ranges: &[RangeInclusive<IpAddr>]) -> Result<(), TableError> {
-        let prefixes = ranges.iter().flat_map(prefixes::of_range);
-        self.pool.replace(&prefixes.map(|prefix| (prefix, 1)).collect())
-    }
-
-    /// Where packets leave by the pool's NIC, and where not: there sources are
-    /// chosen, if the policy says so.
-    ///
-    /// # Errors
-    /// The map is full.
-    pub fn set_leading(&mut self, leading: &[Leading]) -> Result<(), TableError> {
-        let wanted = leading
-            .iter()
-            .map(|it| (prefixes::of_net(it.net), if it.over { layout::OVER_POOL_NIC } else { 0 }));
-        self.routes.replace(&wanted.collect())
-    }
-
     /// A handle on the owners of sockets, for any thread.
     ///
     /// # Errors
@@ -385,44 +199,6 @@ impl Companion {
         Some(self.pins.current().to_owned())
     }
 
-    /// The sockets that are not bound where their programs asked.
-    ///
-    /// # Errors
-    /// The map could not be read.
-    pub fn moved(&self) -> Result<Vec<Moved>, TableError> {
-        let moved = self.moved.all()?.into_iter().filter_map(|(cookie, moved)| {
-            Some(Moved {
-                cookie,
-                session: SessionId(moved.session),
-                protocol: protocol(moved.protocol)?,
-                asked: Endpoint::new(moved.asked.into(), moved.port),
-                bound: Endpoint::new(moved.given.into(), moved.port),
-            })
-        });
-        Ok(moved.collect())
-    }
-
-    /// What the hook has done so far.
-    ///
-    /// # Errors
-    /// The map could not be read.
-    pub fn counters(&self) -> Result<Counters, TableError> {
-        Ok(Counters {
-            moved_binds: self.counters.of(Counter::MovedBinds)?,
-            refused_binds: self.counters.of(Counter::RefusedBinds)?,
-            redirected: self.counters.of(Counter::Redirected)?,
-            foreign_source: self.counters.of(Counter::ForeignSource)?,
-            foreign_listener: self.counters.of(Counter::ForeignListener)?,
-            foreign_loopback: self.counters.of(Counter::ForeignLoopback)?,
-            lost_events: self.counters.of(Counter::LostEvents)?,
-        })
-    }
-
-    /// The listed paths at which there is no file now.
-    pub fn missing_programs(&self) -> Vec<PathBuf> {
-        self.policy.as_ref().map(|policy| Lists::compile(policy).missing).unwrap_or_default()
-    }
-
     /// Takes the hook away: programs, links, maps, pins, and the mount.
     ///
     /// # Errors
@@ -438,52 +214,6 @@ impl fmt::Debug for Companion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Companion").field("pins", &self.pins).finish_non_exhaustive()
     }
-}
-
-/// What SESSIONS says of who holds what.
-fn holders(sessions: &BTreeMap<u64, layout::Session>) -> BTreeMap<Address, u32> {
-    let mut holders = BTreeMap::new();
-    for session in sessions.values() {
-        for ipv4 in [session.ipv4, session.loopback] {
-            if ipv4 != [0; 4] {
-                holders.insert(Address::from(IpAddr::from(ipv4)), session.id);
-            }
-        }
-        for address in [session.ipv6, session.private_ipv6] {
-            if address != Address::default() {
-                holders.insert(address, session.id);
-            }
-        }
-    }
-    holders
-}
-
-fn to_layout(entry: &SessionEntry) -> layout::Session {
-    let ipv4 = |address: Option<Ipv4Addr>| address.map_or([0; 4], |a| a.octets());
-    let ipv6 = |address: Option<Ipv6Addr>| Address(address.map_or([0; 16], |a| a.octets()));
-    layout::Session {
-        id: entry.id.0,
-        ipv4: ipv4(entry.ipv4),
-        ipv6: ipv6(entry.ipv6),
-        private_ipv6: ipv6(entry.private_ipv6),
-        loopback: ipv4(entry.loopback),
-    }
-}
-
-fn from_layout(session: layout::Session) -> SessionEntry {
-    let ipv4 = |octets: [u8; 4]| (octets != [0; 4]).then(|| Ipv4Addr::from(octets));
-    let ipv6 = |address: Address| (address.0 != [0; 16]).then(|| Ipv6Addr::from(address.0));
-    SessionEntry {
-        id: SessionId(session.id),
-        ipv4: ipv4(session.ipv4),
-        ipv6: ipv6(session.ipv6),
-        private_ipv6: ipv6(session.private_ipv6),
-        loopback: ipv4(session.loopback),
-    }
-}
-
-fn protocol(number: u16) -> Option<Protocol> {
-    [Protocol::Tcp, Protocol::Udp].into_iter().find(|protocol| *protocol as u16 == number)
 }
 
 /// The network namespace of the calling thread, by the number that eBPF knows

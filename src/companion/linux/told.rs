@@ -1,8 +1,11 @@
-//! What does the hook tell of sockets?
+//! What does the hook tell of sockets, and of what it has done?
 
+use super::Companion;
+use crate::companion::{Counters, TableError};
 use crate::owner::Marks;
 use crate::packet::{Endpoint, Protocol};
 use crate::session::SessionId;
+use sessionip_hook::layout::Counter;
 use std::time::Duration;
 
 /// Whose a socket is, as the kernel saw it.
@@ -53,4 +56,43 @@ pub struct Moved {
     pub asked: Endpoint,
     /// What it was given.
     pub bound: Endpoint,
+}
+
+impl Companion {
+    /// The sockets that are not bound where their programs asked.
+    ///
+    /// # Errors
+    /// The map could not be read.
+    pub fn moved(&self) -> Result<Vec<Moved>, TableError> {
+        let moved = self.moved.all()?.into_iter().filter_map(|(cookie, moved)| {
+            Some(Moved {
+                cookie,
+                session: SessionId(moved.session),
+                protocol: protocol(moved.protocol)?,
+                asked: Endpoint::new(moved.asked.into(), moved.port),
+                bound: Endpoint::new(moved.given.into(), moved.port),
+            })
+        });
+        Ok(moved.collect())
+    }
+
+    /// What the hook has done so far.
+    ///
+    /// # Errors
+    /// The map could not be read.
+    pub fn counters(&self) -> Result<Counters, TableError> {
+        Ok(Counters {
+            moved_binds: self.counters.of(Counter::MovedBinds)?,
+            refused_binds: self.counters.of(Counter::RefusedBinds)?,
+            redirected: self.counters.of(Counter::Redirected)?,
+            foreign_source: self.counters.of(Counter::ForeignSource)?,
+            foreign_listener: self.counters.of(Counter::ForeignListener)?,
+            foreign_loopback: self.counters.of(Counter::ForeignLoopback)?,
+            lost_events: self.counters.of(Counter::LostEvents)?,
+        })
+    }
+}
+
+pub(super) fn protocol(number: u16) -> Option<Protocol> {
+    [Protocol::Tcp, Protocol::Udp].into_iter().find(|protocol| *protocol as u16 == number)
 }
