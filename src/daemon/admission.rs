@@ -15,6 +15,9 @@ pub(super) struct Held {
     pub(super) session: Session,
     pub(super) ipv4: Option<Ipv4Addr>,
     pub(super) ipv6: Option<Ipv6Addr>,
+    /// Its IPv6 address is not on the host, which has none there that it could
+    /// stand for: it is kept, and given to nobody until then.
+    pub(super) ipv6_withheld: bool,
     pub(super) private_ipv6: Option<Ipv6Addr>,
     /// Its loopback address, whether or not programs use it; `None`: taken.
     pub(super) loopback: Option<Ipv4Addr>,
@@ -31,6 +34,11 @@ impl Held {
     pub(super) fn leased(&self) -> impl Iterator<Item = IpAddr> + use<> {
         let ipv6 = self.ipv6.map(IpAddr::V6);
         self.ipv4.map(IpAddr::V4).into_iter().chain(ipv6)
+    }
+
+    /// The IPv6 address that its programs have now.
+    pub(super) fn given_ipv6(&self) -> Option<Ipv6Addr> {
+        self.ipv6.filter(|_| !self.ipv6_withheld)
     }
 
     /// What is on the host for it.
@@ -74,7 +82,17 @@ impl Keeper {
             }
         };
         let loopback = self.loopback(id);
-        let held = Held { session, ipv4, ipv6, private_ipv6, loopback, lacks, told, behind: false };
+        let held = Held {
+            session,
+            ipv4,
+            ipv6,
+            ipv6_withheld: false,
+            private_ipv6,
+            loopback,
+            lacks,
+            told,
+            behind: false,
+        };
         let entry = self.entry(&held);
         if let Err(error) = self.companion.admit(&held.session, &entry) {
             self.take_from_host(&held);

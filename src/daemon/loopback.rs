@@ -33,7 +33,7 @@ impl Keeper {
         SessionEntry {
             id: held.session.id,
             ipv4: held.ipv4,
-            ipv6: held.ipv6,
+            ipv6: held.given_ipv6(),
             private_ipv6: held.private_ipv6,
             loopback: held.loopback.filter(|_| self.config.loopback.enabled),
         }

@@ -19,6 +19,7 @@
 
 mod admission;
 mod answers;
+mod host;
 mod keeper;
 mod line;
 pub(crate) mod lock;

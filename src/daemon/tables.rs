@@ -4,7 +4,7 @@ use super::RunError;
 use super::admission::Held;
 use super::keeper::Keeper;
 use crate::address::{self, PutOnError};
-use crate::companion::{HostAddress, PolicyView};
+use crate::companion::PolicyView;
 use crate::config::{Ipv6WithoutLease, Scope};
 use crate::divert::Selection;
 use crate::engine::{self, Host};
@@ -124,39 +124,10 @@ impl Keeper {
         Ok(self.companion.set_leading(&leading)?)
     }
 
-    /// Reads the host's own addresses; says whether they have changed.
-    pub(super) fn read_host_addresses(&mut self) -> Result<bool, RunError> {
-        let local = self.addresses.local_addresses()?.into_iter();
-        let local = local.filter(|local| !local.address.is_loopback());
-        // What every link has is no session's to take.
-        let local = local.filter(|local| !is_link_local(local.address));
-        let read: Vec<HostAddress> = local
-            .map(|local| HostAddress {
-                address: local.address,
-                pool_nic: local.interface == self.adapter.index,
-            })
-            .collect();
-        let changed = read != self.host_addresses;
-        if changed {
-            self.host_addresses = read;
-            self.sessions.values_mut().for_each(|held| held.behind = true);
-        }
-        Ok(changed)
-    }
-
-    /// The host address (P) in whose place a virtual address stands.
-    pub(super) fn host_address(&self, virtual_address: IpAddr) -> Result<IpAddr, RunError> {
-        let family = Family::of(virtual_address);
-        let on_nic = self.host_addresses.iter().filter(|host| host.pool_nic);
-        let mut addresses =
-            on_nic.map(|host| host.address).filter(|host| Family::of(*host) == family);
-        let none = || RunError::NoHostAddress { adapter: self.adapter.name.clone(), family };
-        addresses.next().ok_or_else(none)
-    }
-
     /// The addresses as the packet line needs them.
     pub(super) fn host(&self) -> Arc<Host> {
-        let addresses = |held: &Held| engine::Addresses { ipv4: held.ipv4, ipv6: held.ipv6 };
+        let addresses =
+            |held: &Held| engine::Addresses { ipv4: held.ipv4, ipv6: held.given_ipv6() };
         let held = self.sessions.values();
         let holders =
             held.clone().flat_map(|held| held.leased().map(|address| (address, held.session.id)));
@@ -219,9 +190,4 @@ impl Keeper {
             },
         }
     }
-}
-
-/// IPv4's are rare, and then all that a machine has.
-fn is_link_local(address: IpAddr) -> bool {
-    matches!(address, IpAddr::V6(six) if six.is_unicast_link_local())
 }

@@ -7,6 +7,7 @@ use serde_json::Value;
 use sessionip::address::Addresses;
 use sessionip::lab::network::{FAR_IPV6, HOST, HOST_IPV6, Namespace, Network};
 use sessionip::lab::process;
+use sessionip::session::SessionId;
 use std::net::Ipv6Addr;
 
 const BOTH: &str = "'10.77.0.101-10.77.0.104', 'fd77::101-fd77::104'";
@@ -267,6 +268,50 @@ fn without_a_lease_ipv6_is_left_and_counted_or_blocked() {
     outside.ask(at_far6()).unwrap();
     world.host(&ping);
     assert_eq!(arrived(), kinds.len());
+}
+
+/// What is off the host is given to no socket, and what leaves by another address
+/// is treated as that of a session without one.
+#[test]
+fn an_ipv6_address_that_is_off_the_host_is_not_given() {
+    let world = World::with_ranges(BOTH, "[virtual-ip]\nipv6-without-lease = 'block'");
+    let mut far = world.far();
+    let mut ana = world.actor(1, ANA);
+    let six = world.ipv6(1);
+    assert_eq!(ana.seen_by(at_far6()), Ok(six));
+    let private = sessionip::address::private_ipv6(SessionId(1));
+    let host = |line: &str| world.host(&line.split(' ').collect::<Vec<_>>());
+    // Another address, by which the far side can be reached all the same.
+    let card = host("ip link show dev lab-host");
+    let mac = card.split_whitespace().skip_while(|word| *word != "link/ether").nth(1).unwrap();
+    for line in [
+        "ip -6 route add fd99::1 dev lab-far".to_owned(),
+        format!("ip -6 neighbour add fd99::1 lladdr {mac} dev lab-far"),
+    ] {
+        let words: Vec<_> = line.split(' ').collect();
+        world.network.client.output(&mut process::command(&words)).unwrap();
+    }
+    host("ip address add fd99::1/128 dev lo nodad");
+    host(&format!("ip -6 route add {FAR_IPV6}/128 dev lab-host src fd99::1"));
+    host(&format!("ip address del {HOST_IPV6}/64 dev lab-host"));
+    let is_on = || host("ip -6 address show dev lab-host").contains(&six.to_string());
+    until("it is off", || !is_on());
+    let mut outside = world.outside();
+    assert_eq!(outside.seen_by(at_far6()), Ok("fd99::1".parse().unwrap()));
+
+    until("the packet line knows", || ana.meet(at_far6()) == Err("timeout".into()));
+    assert!(world.count("no-ipv6") > 0);
+    assert_eq!(ana.listen("tcp-v6only", "[::]:9000"), at(private.into(), 9000));
+    assert_eq!(ana.listen("udp-v6only", "[::]:9000"), at(private.into(), 9000));
+    assert_eq!(ana.listen("tcp", "[::]:9001"), at(world.address(1), 9001));
+    assert_eq!(far.meet(at(world.address(1), 9001)).unwrap().who, "session-1");
+
+    host(&format!("ip -6 route del {FAR_IPV6}/128 dev lab-host"));
+    host(&format!("ip address add {HOST_IPV6}/64 dev lab-host nodad"));
+    until("it is back", is_on);
+    until("and given", || ana.seen_by(at_far6()) == Ok(six));
+    assert_eq!(ana.listen("tcp-v6only", "[::]:9002"), at(six, 9002));
+    assert_eq!(far.meet(at(six, 9002)).unwrap().who, "session-1");
 }
 
 #[test]
