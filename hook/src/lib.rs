@@ -7,7 +7,7 @@
 //!
 //! On Windows it is this crate as a DLL in the programs of the sessions. It
 //! reads what the daemon publishes in [`section`] and tells by a [`report`]
-//! what it did.
+//! what it did. What the host's own name stands for in a program is in [`names`].
 
 #![warn(clippy::indexing_slicing, reason = "it runs inside other people's programs")]
 
@@ -15,6 +15,7 @@ pub mod decide;
 pub mod guard;
 #[cfg(target_os = "linux")]
 pub mod layout;
+pub mod names;
 pub mod refusal;
 pub mod report;
 pub mod script;
