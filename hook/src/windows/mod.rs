@@ -3,7 +3,7 @@
 //! [`shared`] is the published section, [`inject`] gets the DLL into a process,
 //! [`helper`] into one of the other width, [`mark`] tells a process that it
 //! descends from a listed one, [`mailslot`] is how processes report, [`process`]
-//! what is known of one.
+//! what is known of one, [`names`] how the system's answers lie in memory.
 //!
 //! The DLL itself is the package in `hook/dll`, the helper the one in
 //! `hook/inject`. Each is built for 64-bit and for 32-bit programs, from the same
@@ -13,6 +13,7 @@ pub mod helper;
 pub mod inject;
 pub mod mailslot;
 pub mod mark;
+pub mod names;
 pub mod process;
 pub mod shared;
 pub mod trust;
