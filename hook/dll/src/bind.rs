@@ -1,9 +1,10 @@
 //! The detour of `bind`: which address does it go on with?
 
+use crate::caller::caller;
 use crate::detour::{LastError, Original};
-use crate::identity::{self, this};
-use crate::{own_mark, published};
-use hook::decide::{Asked, Caller, Decision, Refused, TCP, UDP, decide};
+use crate::identity::this;
+use crate::published;
+use hook::decide::{Asked, Decision, Refused, TCP, UDP, decide};
 use hook::guard::guarded;
 use hook::report::{Done, Report};
 use hook::windows::mailslot;
@@ -92,17 +93,7 @@ fn outcome(socket: SOCKET, name: *const SOCKADDR, length: i32) -> Outcome {
         None => return Outcome::Leave,
     };
     let asked = Asked { address, port, protocol, v6only };
-    let decision = published::look(|tables| {
-        let mut program = tables.program(identity::program());
-        let mark = own_mark::lists();
-        program.descends = mark != 0 && mark == tables.lists();
-        let caller = Caller {
-            session: identity::session().and_then(|id| tables.session(id)),
-            program,
-            privileged: identity::is_privileged(),
-        };
-        decide(&asked, &caller, &tables)
-    });
+    let decision = published::look(|tables| decide(&asked, &caller(tables), &tables));
     let report = |done, given| Report {
         done,
         pid: std::process::id(),

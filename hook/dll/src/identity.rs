@@ -1,5 +1,8 @@
 //! Who is this process? Asked once, and then known.
 
+use crate::own_mark;
+use hook::decide::Program;
+use hook::section::Tables;
 use hook::windows::process;
 use std::os::windows::io::{AsRawHandle, BorrowedHandle, FromRawHandle, OwnedHandle};
 use std::ptr::null_mut;
@@ -28,6 +31,12 @@ pub(crate) fn session() -> Option<u32> {
 pub(crate) fn program() -> &'static [u16] {
     static PROGRAM: OnceLock<Vec<u16>> = OnceLock::new();
     PROGRAM.get_or_init(|| process::program_of(this()).unwrap_or_default())
+}
+
+/// What the lists say of it.
+pub(crate) fn listing(tables: Tables<'_>) -> Program {
+    let mark = own_mark::lists();
+    Program { descends: mark != 0 && mark == tables.lists(), ..tables.program(program()) }
 }
 
 /// May it bind any address? SYSTEM may, and so may an administrator's service:

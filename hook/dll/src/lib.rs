@@ -10,6 +10,7 @@
 #![warn(clippy::indexing_slicing, reason = "it runs inside other people's programs")]
 
 mod bind;
+mod caller;
 mod children;
 mod detour;
 mod entry;
