@@ -114,6 +114,9 @@ pub struct Exclusion {
     pub protocol: u16,
 }
 
+/// The program of an exclusion that is a local port of `divert.exclude-ports`.
+pub const LEFT_PORTS: u32 = u32::MAX;
+
 /// What is known of this host. IPv4 addresses are `::ffff:a.b.c.d`.
 pub trait Tables {
     /// What the policy turns on.
@@ -124,7 +127,11 @@ pub trait Tables {
     fn in_pool(&self, address: Ipv6Addr) -> bool;
     /// It is an address of this host, on the pool's NIC.
     fn on_pool_nic(&self, address: Ipv6Addr) -> bool;
-    /// The policy leaves this bind alone.
+    /// It is an address of this host, on whatever NIC.
+    fn on_host(&self, address: Ipv6Addr) -> bool;
+    /// What is sent there leaves by the pool's NIC.
+    fn leads_over_pool_nic(&self, target: Ipv6Addr) -> bool;
+    /// The policy leaves this bind, or this local port, alone.
     fn excluded(&self, exclusion: Exclusion) -> bool;
 }
 
@@ -160,7 +167,9 @@ pub fn decide(asked: &Asked, caller: &Caller, tables: &impl Tables) -> Decision 
         return Decision::Leave;
     }
     match place(asked, session, &caller.program, tables) {
-        Some(given) if !is_excluded(asked, &caller.program, tables) => Decision::Give(given),
+        Some(given) if !is_excluded((asked.protocol, asked.port), &caller.program, tables) => {
+            Decision::Give(given)
+        }
         Some(_) | None => Decision::Leave,
     }
 }
@@ -230,12 +239,15 @@ fn place(
     }
 }
 
-fn is_excluded(asked: &Asked, program: &Program, tables: &impl Tables) -> bool {
+/// Does the policy leave this port of the program's alone?
+pub(crate) fn is_excluded(
+    (protocol, port): (u16, u16),
+    program: &Program,
+    tables: &impl Tables,
+) -> bool {
     let [by_path, by_name] = program.known_as;
     [Some(0), (by_path != 0).then_some(by_path), (by_name != 0).then_some(by_name)]
         .into_iter()
         .flatten()
-        .any(|program| {
-            tables.excluded(Exclusion { program, port: asked.port, protocol: asked.protocol })
-        })
+        .any(|program| tables.excluded(Exclusion { program, port, protocol }))
 }

@@ -110,7 +110,7 @@ pub const PREFERRED: u32 = 8;
 
 /// An [`Exclusion::program`]: the port is one of `divert.exclude-ports`, and what
 /// leaves from it is not given a source. No program has this number.
-pub const LEFT_PORTS: u32 = u32::MAX;
+pub const LEFT_PORTS: u32 = crate::decide::LEFT_PORTS;
 
 /// `struct exclusion`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -1,6 +1,7 @@
 //! The companion hook: how two sessions can listen on the same port.
 //!
-//! [`decide`] says which address a bind gets, on every platform alike.
+//! [`decide`] says which address a bind gets, and [`source`] which one a conversation
+//! leaves from, on every platform alike.
 //!
 //! On Linux the hook is an eBPF object, compiled from `bpf/` when the crate is
 //! built, and the layout of the maps through which the daemon talks to it.
@@ -20,6 +21,7 @@ pub mod refusal;
 pub mod report;
 pub mod script;
 pub mod section;
+pub mod source;
 #[cfg(windows)]
 pub mod windows;
 

@@ -4,6 +4,7 @@
 //! them off, [`arp`] and [`nd`], which ask and tell the neighbours, and [`cards`].
 //! What is pure is here.
 
+mod leading;
 #[cfg(target_os = "linux")]
 mod linux;
 

@@ -94,7 +94,7 @@ impl Keeper {
     /// Sources are chosen only where packets leave by the pool's NIC: a tunnel that
     /// comes up takes its destinations away.
     pub(super) fn follow_routes(&mut self) -> Result<(), RunError> {
-        if !self.route_news.any() {
+        if self.config.hook_scope != Scope::Connect || !self.route_news.any() {
             return Ok(());
         }
         let told = self.tell_hook_of_routes();

@@ -27,6 +27,11 @@ mod loopback;
 mod owner;
 /// Which programs are meant?
 mod programs;
+/// Does the kernel choose sources by the table of cases?
+mod sources;
+/// The table of sources.
+#[path = "../../hook/tests/sources/table.rs"]
+mod sources_table;
 /// The table of cases.
 #[path = "../../hook/tests/cases/table.rs"]
 mod table;

@@ -2,10 +2,10 @@
 
 /// What the section is called. A layout of another version is another section:
 /// programs that run may hold the old one for as long as they like.
-pub const NAME: &str = r"Global\sessionip-hook-2";
+pub const NAME: &str = r"Global\sessionip-hook-3";
 
 /// The version of this layout.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// `sIPh`.
 pub(super) const MAGIC: u32 = u32::from_le_bytes(*b"sIPh");
@@ -47,7 +47,10 @@ pub(super) mod half {
     /// UTF-16, two units to a word; counted in words.
     pub(in crate::section) const TEXT: Table = EXCLUDED.then(131_072, 1);
 
-    pub(in crate::section) const LENGTH: usize = TEXT.end();
+    /// A prefix, and its length with 1024 added if what it holds leaves by the
+    /// pool's NIC. Ordered by length, the longest first.
+    pub(in crate::section) const ROUTES: Table = TEXT.then(16_384, 5);
+    pub(in crate::section) const LENGTH: usize = ROUTES.end();
 }
 
 /// The bits of a half's flags.
@@ -71,6 +74,11 @@ pub(super) mod program {
     pub(in crate::section) const PATH: u32 = 4;
     pub(in crate::section) const LOOPBACK: u32 = 8;
     pub(in crate::section) const PREFERRED: u32 = 16;
+}
+
+/// The bits of a route beside its length.
+pub(super) mod route {
+    pub(in crate::section) const OVER: u32 = 1024;
 }
 
 const WORDS: usize = head::LENGTH + 2 * half::LENGTH;
@@ -110,4 +118,4 @@ impl Table {
     }
 }
 
-const _: () = assert!(half::TEXT.count < half::HEAD, "the counts fit into the head");
+const _: () = assert!(half::ROUTES.count < half::HEAD, "the counts fit into the head");

@@ -16,7 +16,7 @@ mod writer;
 pub use layout::{BYTES, NAME, VERSION};
 pub use text::{file_name, fold};
 pub use view::{Tables, View};
-pub use writer::{Content, Full, Pattern, Writer};
+pub use writer::{Content, Full, Leading, Pattern, Writer};
 
 use std::sync::atomic::{AtomicU32, Ordering};
 

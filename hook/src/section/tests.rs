@@ -24,6 +24,10 @@ fn pattern(text: &str, id: u32, listed: bool, excepted: bool) -> Pattern {
     Pattern { text, is_path, id, listed, excepted, on_loopback: listed, preferred: excepted }
 }
 
+fn leading(to: &str, length: u8, over: bool) -> Leading {
+    Leading { to: mapped(to), length, over }
+}
+
 fn session(id: u32) -> Session {
     Session {
         id,
@@ -52,6 +56,12 @@ fn content() -> Content {
         excluded: vec![
             Exclusion { program: 0, port: 5353, protocol: 17 },
             Exclusion { program: 8, port: 68, protocol: 17 },
+        ],
+        routes: vec![
+            leading("0.0.0.0", 96, true),
+            leading("10.88.0.0", 96 + 16, false),
+            leading("10.88.7.1", 128, true),
+            leading("2001:db8::", 32, true),
         ],
         ..Content::default()
     }
@@ -82,6 +92,19 @@ fn what_is_published_is_read() {
                 tables.in_pool(mapped("10.77.15.255")) && !tables.in_pool(mapped("10.77.16.0"))
             );
             assert!(tables.in_pool(mapped("fd77::1")) && !tables.in_pool(mapped("fd78::")));
+            for (to, over) in [
+                ("8.8.8.8", true),
+                ("10.88.0.9", false),
+                ("10.88.7.1", true),
+                ("10.88.7.9", false),
+                ("2001:db8::1", true),
+                ("2001:db9::1", false),
+                ("::", false),
+            ] {
+                assert_eq!(tables.leads_over_pool_nic(mapped(to)), over, "{to}");
+            }
+            assert!(tables.on_host(mapped("10.77.0.1")) && tables.on_host(mapped("10.88.0.1")));
+            assert!(!tables.on_host(mapped("10.77.0.2")));
             assert!(tables.on_pool_nic(mapped("10.77.0.1")));
             assert!(!tables.on_pool_nic(mapped("10.88.0.1")));
         });

@@ -1,6 +1,6 @@
 //! What does the block say? Read by every program, believed by none blindly.
 
-use super::layout::{MAGIC, Table, VERSION, flag, half, head, program};
+use super::layout::{MAGIC, Table, VERSION, flag, half, head, program, route};
 use super::{Words, file_name};
 use crate::decide::{self, Exclusion, Flags, Program, Session};
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -177,6 +177,20 @@ impl decide::Tables for Tables<'_> {
     fn on_pool_nic(&self, address: Ipv6Addr) -> bool {
         self.rows(half::HOST)
             .any(|row| self.0.load_address(row) == address && self.0.load(row + 4) & 1 != 0)
+    }
+
+    fn leads_over_pool_nic(&self, target: Ipv6Addr) -> bool {
+        let row = self.rows(half::ROUTES).find(|row| {
+            let length = self.0.load(row + 4) & !route::OVER;
+            let tail = 128_u32.saturating_sub(length);
+            let differs = self.0.load_address(*row).to_bits() ^ target.to_bits();
+            differs.checked_shr(tail).unwrap_or(0) == 0
+        });
+        row.is_some_and(|row| self.0.load(row + 4) & route::OVER != 0)
+    }
+
+    fn on_host(&self, address: Ipv6Addr) -> bool {
+        self.rows(half::HOST).any(|row| self.0.load_address(row) == address)
     }
 
     fn excluded(&self, exclusion: Exclusion) -> bool {

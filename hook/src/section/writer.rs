@@ -1,6 +1,6 @@
 //! How does the daemon fill the block?
 
-use super::layout::{MAGIC, Table, VERSION, flag, half, head, program};
+use super::layout::{MAGIC, Table, VERSION, flag, half, head, program, route};
 use super::{Words, fold};
 use crate::decide::{Exclusion, Flags, Session};
 use std::fmt;
@@ -31,8 +31,22 @@ pub struct Content {
     pub pool: Vec<RangeInclusive<Ipv6Addr>>,
     /// The programs that a list or an exclusion names.
     pub programs: Vec<Pattern>,
-    /// The binds that are left alone.
+    /// The binds and local ports that are left alone.
     pub excluded: Vec<Exclusion>,
+    /// Where packets leave, in any order.
+    pub routes: Vec<Leading>,
+}
+
+/// What is sent to a prefix: does it leave by the pool's NIC? Longer prefixes go
+/// before shorter ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leading {
+    /// Where to.
+    pub to: Ipv6Addr,
+    /// How many of its bits count; 96 more than it has for an IPv4 prefix.
+    pub length: u8,
+    /// Whether.
+    pub over: bool,
 }
 
 /// A program that a list or an exclusion names.
@@ -112,6 +126,7 @@ impl<'a> Writer<'a> {
         fits("ranges", half::POOL, content.pool.len())?;
         fits("programs", half::PROGRAMS, content.programs.len())?;
         fits("exclusions", half::EXCLUDED, content.excluded.len())?;
+        fits("routes", half::ROUTES, content.routes.len())?;
         fits("pairs of letters in program paths", half::TEXT, units.div_ceil(2))?;
 
         // 0 is for nothing published; the one before it is odd.
@@ -178,6 +193,13 @@ fn fill(words: Words<'_>, content: &Content, texts: &[Vec<u16>]) {
         words.store(at + 1, port_and_protocol(exclusion));
     });
 
+    let mut routes = content.routes.clone();
+    routes.sort_by_key(|route| std::cmp::Reverse(route.length));
+    each(words, half::ROUTES, &routes, |at, leading| {
+        words.store_address(at, leading.to);
+        let over = if leading.over { route::OVER } else { 0 };
+        words.store(at + 4, u32::from(leading.length) | over);
+    });
     let mut from = 0_usize;
     let mut programs = content.programs.iter().zip(texts);
     each(words, half::PROGRAMS, texts, |at, text| {

@@ -160,6 +160,7 @@ fn content(table: &Table, case: &Case) -> Content {
         pool: host.pool.iter().map(|(first, last)| mapped(*first)..=mapped(*last)).collect(),
         excluded: excluded.collect(),
         programs: patterns,
+        routes: Vec::new(),
     }
 }
 

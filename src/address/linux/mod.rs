@@ -14,7 +14,6 @@
 
 pub mod arp;
 mod cards;
-mod leading;
 mod line;
 mod messages;
 pub mod nd;

@@ -1,9 +1,9 @@
 //! What do the kernel's routes and rules say, and have they changed?
 
-use super::leading::{self, Route};
 use super::netlink::Netlink;
 use super::{Addresses, ListError, PROTOCOL};
 use crate::address::Leading;
+use crate::address::leading::{self, Route};
 use ipnet::IpNet;
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteNextHopFlags, RouteProtocol,
@@ -130,7 +130,7 @@ fn table_of(
             table = it;
         } else if let RuleAttribute::Source(source) = attribute {
             let source = IpNet::new(source, rule.header.src_len).ok()?;
-            elsewhere |= !leading::concerns(source, pool);
+            elsewhere |= !concerns(source, pool);
         } else if let RuleAttribute::Iifname(from) = attribute {
             // What this host sends comes from `lo`.
             elsewhere |= from != "lo";
@@ -191,4 +191,38 @@ fn route(message: RouteNetlinkMessage, interface: u32) -> Option<Route> {
 
 fn is_encapsulation(attribute: &RouteAttribute) -> bool {
     matches!(attribute, RouteAttribute::EncapType(_) | RouteAttribute::Encap(_))
+}
+
+/// Can packets of the pool's sessions meet a rule for this source? They have none
+/// yet, or a virtual one.
+fn concerns(source: IpNet, pool: &[(IpAddr, IpAddr)]) -> bool {
+    let unspecified = match source {
+        IpNet::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpNet::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    let (first, last) = (source.network(), source.broadcast());
+    let overlaps = |range: &(IpAddr, IpAddr)| {
+        range.0.is_ipv4() == first.is_ipv4() && range.0 <= last && first <= range.1
+    };
+    source.contains(&unspecified) || pool.iter().any(overlaps)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_for_other_sources_do_not_concern_sessions() {
+        let pool = [("10.77.0.100".parse().unwrap(), "10.77.0.199".parse().unwrap())];
+        for (source, concerned) in [
+            ("10.88.0.1/32", false),
+            ("10.77.0.1/32", false),
+            ("10.77.0.0/24", true),
+            ("10.77.0.150/32", true),
+            ("0.0.0.0/1", true),
+            ("fd77::/64", false),
+        ] {
+            assert_eq!(concerns(source.parse().unwrap(), &pool), concerned, "{source}");
+        }
+    }
 }

@@ -40,8 +40,20 @@ pub fn cards() -> io::Result<Vec<AdapterView>> {
 }
 
 /// All interfaces with all their addresses.
-#[expect(unsafe_code, reason = "iphlpapi writes a list into a buffer of ours")]
 pub(super) fn adapters() -> io::Result<Vec<Adapter>> {
+    Ok(list()?.into_iter().map(|card| card.adapter).collect())
+}
+
+/// An interface, and what a route by it costs beyond its own metric.
+pub(super) struct Card {
+    pub(super) adapter: Adapter,
+    pub(super) ipv4_metric: u32,
+    pub(super) ipv6_metric: u32,
+}
+
+/// All interfaces.
+#[expect(unsafe_code, reason = "iphlpapi writes a list into a buffer of ours")]
+pub(super) fn list() -> io::Result<Vec<Card>> {
     // Aligned as the structures that are written there.
     let mut buffer: Vec<u64> = vec![0; USUAL / size_of::<u64>()];
     for _ in 0..ATTEMPTS {
@@ -67,8 +79,8 @@ pub(super) fn adapters() -> io::Result<Vec<Adapter>> {
 /// `entry` is null, or the head of a list that `GetAdaptersAddresses` wrote and that
 /// lives as long as the call.
 #[expect(unsafe_code, reason = "a list of pointers")]
-unsafe fn read_list(mut entry: *const IP_ADAPTER_ADDRESSES_LH) -> Vec<Adapter> {
-    let mut adapters = Vec::new();
+unsafe fn read_list(mut entry: *const IP_ADAPTER_ADDRESSES_LH) -> Vec<Card> {
+    let mut cards = Vec::new();
     // SAFETY: as the caller promises; the list ends with a null pointer.
     while let Some(card) = unsafe { entry.as_ref() } {
         // SAFETY: both members of the union are numbers, of which one is the index.
@@ -79,17 +91,19 @@ unsafe fn read_list(mut entry: *const IP_ADAPTER_ADDRESSES_LH) -> Vec<Adapter> {
         let mac = (speaks_arp && card.PhysicalAddressLength == 6)
             .then(|| card.PhysicalAddress.first_chunk().copied())
             .flatten();
-        adapters.push(Adapter {
+        let adapter = Adapter {
             index,
             // SAFETY: the name is in the buffer, and ends with a zero.
             name: unsafe { text(card.FriendlyName) },
             // SAFETY: its list is in the same buffer.
             addresses: unsafe { nets(card.FirstUnicastAddress) },
             mac,
-        });
+        };
+        let (ipv4_metric, ipv6_metric) = (card.Ipv4Metric, card.Ipv6Metric);
+        cards.push(Card { adapter, ipv4_metric, ipv6_metric });
         entry = card.Next;
     }
-    adapters
+    cards
 }
 
 /// # Safety

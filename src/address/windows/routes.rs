@@ -1,40 +1,204 @@
-//! Where do packets leave? Nobody asks: the hook chooses no sources here.
+//! Where do packets leave? What the system's one table of routes says.
+//!
+//! Windows sends from an address by the card that it is on, and by no other (the
+//! strong host model): what a better route leads elsewhere must not get a source
+//! on the pool's card.
 
-use super::{Addresses, ListError};
+use super::adapters::{self, Card};
+use super::{Addresses, ListError, table};
 use crate::address::Leading;
+use crate::address::leading::{self, Route};
+use ipnet::IpNet;
 use std::io;
 use std::net::IpAddr;
+use std::ptr;
+use windows_sys::Win32::NetworkManagement::IpHelper::{
+    FreeMibTable, GetIpForwardTable2, MIB_IPFORWARD_ROW2, MIB_IPFORWARD_TABLE2,
+};
+use windows_sys::Win32::Networking::WinSock::AF_UNSPEC;
 
-/// Hears of changes of the routes: nobody here has to.
+/// A row of the system's table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Row {
+    to: IpNet,
+    interface: u32,
+    /// To be added to its interface's.
+    metric: u32,
+    /// It leads to this machine itself.
+    loopback: bool,
+}
+
+/// Hears of changes of the routes: the table is compared with what it was.
 #[derive(Debug)]
-pub struct RouteNews(());
+pub struct RouteNews {
+    /// As it was read last; `None`: not at all.
+    seen: Option<Vec<Row>>,
+}
 
 impl RouteNews {
     /// # Errors
-    /// None.
+    /// None: on Linux the kernel gives a socket.
     pub fn listen() -> io::Result<Self> {
-        Ok(Self(()))
+        Ok(Self { seen: None })
     }
 
-    /// Has something changed since this was asked last? Nothing that matters.
+    /// Has something changed since this was asked last?
     pub fn any(&mut self) -> bool {
-        false
+        let now = rows().ok();
+        let any = now.is_none() || now != self.seen;
+        self.seen = now;
+        any
     }
 
     /// What was to follow from the last answer has failed.
-    pub fn ask_again(&mut self) {}
+    pub fn ask_again(&mut self) {
+        self.seen = None;
+    }
 }
 
 impl Addresses {
-    /// What the hook need not be told.
+    /// Where packets go over `interface`, and where not. `None`: there are too many
+    /// routes.
     ///
     /// # Errors
-    /// None.
+    /// The system does not list them.
     pub fn leading(
         &mut self,
-        _interface: u32,
+        interface: u32,
         _pool: &[(IpAddr, IpAddr)],
     ) -> Result<Option<Vec<Leading>>, ListError> {
-        Ok(Some(Vec::new()))
+        let failed = |source| ListError { what: "routes", source };
+        let (rows, cards) = (rows().map_err(failed)?, adapters::list().map_err(failed)?);
+        let nobodys = cards.iter().flat_map(|card| card.adapter.broadcasts()).map(nobodys);
+        let routes = rows.iter().map(|row| route(row, interface, &cards));
+        Ok(leading::leading(&routes.chain(nobodys).collect::<Vec<_>>()))
+    }
+}
+
+fn route(row: &Row, interface: u32, cards: &[Card]) -> Route {
+    let card = cards.iter().find(|card| card.adapter.index == row.interface);
+    let dearer = card.map_or(0, |card| match row.to {
+        IpNet::V4(_) => card.ipv4_metric,
+        IpNet::V6(_) => card.ipv6_metric,
+    });
+    Route {
+        metric: row.metric.saturating_add(dearer),
+        over: row.interface == interface && !row.loopback,
+        ..blank(row.to)
+    }
+}
+
+/// What is sent to a directed broadcast address leaves as ever.
+fn nobodys(broadcast: std::net::Ipv4Addr) -> Route {
+    blank(IpNet::from(IpAddr::V4(broadcast)))
+}
+
+/// The first choice of the one table, and not over the card.
+fn blank(to: IpNet) -> Route {
+    Route { table: 0, to, metric: 0, over: false, weak: false, special: false }
+}
+
+/// Both families, in an order that only a change of them changes.
+#[expect(unsafe_code, reason = "iphlpapi allocates the table")]
+fn rows() -> io::Result<Vec<Row>> {
+    let mut list: *mut MIB_IPFORWARD_TABLE2 = ptr::null_mut();
+    // SAFETY: the call writes the pointer.
+    table::done(unsafe { GetIpForwardTable2(AF_UNSPEC, &raw mut list) })?;
+    // SAFETY: the table is there, with as many rows as it says, and is freed once,
+    // after the last use.
+    let mut rows: Vec<Row> = unsafe {
+        let first = (&raw const (*list).Table).cast::<MIB_IPFORWARD_ROW2>();
+        let all = std::slice::from_raw_parts(first, (*list).NumEntries as usize);
+        let rows = all.iter().filter_map(row).collect();
+        FreeMibTable(list.cast());
+        rows
+    };
+    rows.sort_unstable_by_key(|row| (row.to, row.interface, row.metric, row.loopback));
+    Ok(rows)
+}
+
+/// `None`: neither IPv4 nor IPv6.
+fn row(row: &MIB_IPFORWARD_ROW2) -> Option<Row> {
+    let to = table::ip(&row.DestinationPrefix.Prefix)?;
+    Some(Row {
+        to: IpNet::new(to, row.DestinationPrefix.PrefixLength).ok()?.trunc(),
+        interface: row.InterfaceIndex,
+        metric: row.Metric,
+        loopback: row.Loopback,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::address::Adapter;
+
+    const POOL: u32 = 12;
+    const OTHER: u32 = 13;
+
+    fn card(index: u32, net: &str, ipv4_metric: u32) -> Card {
+        let addresses = vec![net.parse().unwrap()];
+        let adapter = Adapter { index, name: index.to_string(), addresses, mac: None };
+        Card { adapter, ipv4_metric, ipv6_metric: 0 }
+    }
+
+    fn row(to: &str, interface: u32, metric: u32, loopback: bool) -> Row {
+        Row { to: to.parse().unwrap(), interface, metric, loopback }
+    }
+
+    /// As the hook's table answers.
+    fn asked(rows: &[Row], cards: &[Card], to: &str) -> bool {
+        let nobodys = cards.iter().flat_map(|card| card.adapter.broadcasts()).map(nobodys);
+        let routes: Vec<_> =
+            rows.iter().map(|row| route(row, POOL, cards)).chain(nobodys).collect();
+        let (leading, to): (_, IpAddr) = (leading::leading(&routes).unwrap(), to.parse().unwrap());
+        let holding = leading.iter().filter(|it| it.net.contains(&to));
+        holding.max_by_key(|it| it.net.prefix_len()).is_some_and(|it| it.over)
+    }
+
+    #[test]
+    fn an_ordinary_host() {
+        let cards = [card(POOL, "10.77.0.1/16", 25), card(OTHER, "10.88.0.1/16", 5)];
+        let rows = [
+            row("0.0.0.0/0", POOL, 0, false),
+            row("10.77.0.0/16", POOL, 256, false),
+            row("10.77.0.1/32", POOL, 256, true),
+            row("10.77.255.255/32", POOL, 256, false),
+            row("10.88.0.0/16", OTHER, 256, false),
+        ];
+        for (to, over) in [
+            ("8.8.8.8", true),
+            ("10.77.0.2", true),
+            ("10.88.0.2", false),
+            ("10.77.0.1", false),
+            ("10.77.255.255", false),
+            ("255.255.255.255", false),
+            ("127.0.0.1", false),
+            ("2001:db8::1", false),
+        ] {
+            assert_eq!(asked(&rows, &cards, to), over, "{to}");
+        }
+    }
+
+    /// The sum counts, not the route's own part of it.
+    #[test]
+    fn a_cheaper_card_takes_the_default_route() {
+        let rows = [row("0.0.0.0/0", POOL, 10, false), row("0.0.0.0/0", OTHER, 20, false)];
+        let cards =
+            |pool, other| [card(POOL, "10.77.0.1/16", pool), card(OTHER, "10.88.0.1/16", other)];
+        assert!(asked(&rows, &cards(5, 5), "8.8.8.8"));
+        assert!(!asked(&rows, &cards(25, 5), "8.8.8.8"));
+        assert!(!asked(&rows, &cards(15, 5), "8.8.8.8"), "neither is better");
+    }
+
+    #[test]
+    fn this_machines_routes_are_read_and_do_not_change() {
+        let mut news = RouteNews::listen().unwrap();
+        assert!(news.any(), "nothing was known yet");
+        assert!(!news.any());
+        news.ask_again();
+        assert!(news.any());
+        let nowhere = Addresses::open().unwrap().leading(u32::MAX, &[]).unwrap().unwrap();
+        assert!(nowhere.iter().all(|it| !it.over), "no such card: {nowhere:?}");
     }
 }

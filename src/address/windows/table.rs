@@ -136,7 +136,7 @@ fn socket_address(address: IpAddr) -> SOCKADDR_INET {
     inet
 }
 
-fn done(status: u32) -> io::Result<()> {
+pub(super) fn done(status: u32) -> io::Result<()> {
     match status {
         0 => Ok(()),
         error => Err(io::Error::from_raw_os_error(error.cast_signed())),

@@ -2,7 +2,7 @@
 
 use crate::companion::{PolicyView, real_path};
 use crate::config::ProgramPattern;
-use sessionip_hook::decide::{Exclusion, Flags};
+use sessionip_hook::decide::{Exclusion, Flags, LEFT_PORTS};
 use sessionip_hook::section::{Content, Pattern, fold};
 use std::os::windows::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -64,6 +64,10 @@ impl Lists {
             };
             let protocol = exclusion.protocol as u16;
             lists.excluded.push(Exclusion { program, port: exclusion.port, protocol });
+        }
+        for (protocol, port) in &policy.exclude_ports {
+            let (port, protocol) = (*port, *protocol as u16);
+            lists.excluded.push(Exclusion { program: LEFT_PORTS, port, protocol });
         }
         lists
     }
@@ -160,8 +164,8 @@ mod tests {
             programs: vec![ProgramPattern::All, crm.clone()],
             except: vec![ProgramPattern::Name("crm.EXE".into())],
             children: true,
-            connect: false,
-            exclude_ports: vec![],
+            connect: true,
+            exclude_ports: vec![(Protocol::Tcp, 3389)],
             exclude: vec![
                 crate::config::Exclusion { program: Some(crm), protocol: Protocol::Udp, port: 68 },
                 crate::config::Exclusion { program: None, protocol: Protocol::Tcp, port: 80 },
@@ -177,8 +181,10 @@ mod tests {
         let wanted = [
             Exclusion { program: entry.id, port: 68, protocol: 17 },
             Exclusion { program: 0, port: 80, protocol: 6 },
+            Exclusion { program: LEFT_PORTS, port: 3389, protocol: 6 },
         ];
         assert_eq!(lists.excluded, wanted);
+        assert!(lists.flags.connect);
     }
 
     #[test]

@@ -21,7 +21,7 @@ use inject::Injector;
 use lists::Lists;
 use reports::Reports;
 use sessionip_hook::decide::Session;
-use sessionip_hook::section::{BYTES, Content, NAME, Writer};
+use sessionip_hook::section::{self, BYTES, Content, NAME, Writer};
 use sessionip_hook::windows::shared::{READABLE, Shared};
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
@@ -217,12 +217,17 @@ impl Companion {
         None
     }
 
-    /// Where packets leave by the pool's NIC: this hook chooses no sources.
+    /// Where packets leave by the pool's NIC, for `scope = "connect"`.
     ///
     /// # Errors
-    /// None: on Linux there is a map to fill.
-    pub fn set_leading(&mut self, _leading: &[Leading]) -> Result<(), TableError> {
-        Ok(())
+    /// The section is full.
+    pub fn set_leading(&mut self, leading: &[Leading]) -> Result<(), TableError> {
+        let routes = leading.iter().map(to_route).collect();
+        let before = std::mem::replace(&mut self.content.routes, routes);
+        if self.content.routes == before {
+            return Ok(());
+        }
+        self.publish().inspect_err(|_| self.content.routes = before)
     }
 
     /// The sockets that are not bound where their programs asked, as the programs
@@ -326,6 +331,13 @@ fn mapped(address: IpAddr) -> Ipv6Addr {
     }
 }
 
+fn to_route(leading: &Leading) -> section::Leading {
+    let to = leading.net.trunc();
+    let before = if to.addr().is_ipv4() { 96 } else { 0 };
+    let length = to.prefix_len() + before;
+    section::Leading { to: mapped(to.addr()), length, over: leading.over }
+}
+
 fn to_section(entry: &SessionEntry) -> Session {
     let SessionEntry { id, ipv4, ipv6, private_ipv6, loopback } = *entry;
     Session { id: id.0, ipv4, ipv6, private_ipv6, loopback }
@@ -334,4 +346,23 @@ fn to_section(entry: &SessionEntry) -> Session {
 fn from_section(session: &Session) -> SessionEntry {
     let Session { id, ipv4, ipv6, private_ipv6, loopback } = *session;
     SessionEntry { id: SessionId(id), ipv4, ipv6, private_ipv6, loopback }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_are_counted_as_mapped_ones() {
+        for (net, to, length) in [
+            ("10.77.0.1/24", "::ffff:10.77.0.0", 120),
+            ("0.0.0.0/0", "::ffff:0.0.0.0", 96),
+            ("fd77::/64", "fd77::", 64),
+            ("::/0", "::", 0),
+        ] {
+            let leading = Leading { net: net.parse().unwrap(), over: true };
+            let to = to.parse().unwrap();
+            assert_eq!(to_route(&leading), section::Leading { to, length, over: true }, "{net}");
+        }
+    }
 }

@@ -1,13 +1,14 @@
 //! Which destinations lead over one network card, whatever rule applies?
 //!
-//! Rules (ip-rule(8)) choose a table by marks, users and ports that nobody knows
-//! beforehand. So a destination leads over the card only if it does in every table
-//! that a rule names, as far as the table has a route for it.
+//! Linux: rules (ip-rule(8)) choose a table by marks, users and ports that nobody
+//! knows beforehand. So a destination leads over the card only if it does in every
+//! table that a rule names, as far as the table has a route for it. Windows has one
+//! table.
 
-use crate::address::Leading;
+use super::Leading;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// A route of one table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,24 +97,11 @@ fn longest(table: &Table, net: IpNet) -> Option<bool> {
     outer.filter_map(|net| table.get(&net).copied()).next()
 }
 
-/// Can packets of the pool's sessions meet a rule for this source? They have none
-/// yet, or a virtual one.
-pub(super) fn concerns(source: IpNet, pool: &[(IpAddr, IpAddr)]) -> bool {
-    let unspecified = match source {
-        IpNet::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        IpNet::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-    };
-    let (first, last) = (source.network(), source.broadcast());
-    let overlaps = |range: &(IpAddr, IpAddr)| {
-        range.0.is_ipv4() == first.is_ipv4() && range.0 <= last && first <= range.1
-    };
-    source.contains(&unspecified) || pool.iter().any(overlaps)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::net::IpAddr;
 
     const MAIN: u32 = 254;
     const LOCAL: u32 = 255;
@@ -199,21 +187,6 @@ mod tests {
     fn nothing_in_the_multicast_range_counts() {
         let routes = [route(MAIN, "224.0.1.0/24", true), route(MAIN, "0.0.0.0/0", true)];
         assert!(!asked(&routes, "224.0.1.9"));
-    }
-
-    #[test]
-    fn rules_for_other_sources_do_not_concern_sessions() {
-        let pool = [("10.77.0.100".parse().unwrap(), "10.77.0.199".parse().unwrap())];
-        for (source, concerned) in [
-            ("10.88.0.1/32", false),
-            ("10.77.0.1/32", false),
-            ("10.77.0.0/24", true),
-            ("10.77.0.150/32", true),
-            ("0.0.0.0/1", true),
-            ("fd77::/64", false),
-        ] {
-            assert_eq!(concerns(source.parse().unwrap(), &pool), concerned, "{source}");
-        }
     }
 
     #[test]
