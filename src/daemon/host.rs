@@ -38,8 +38,7 @@ impl Keeper {
                 done => warn_on("complete a session", done),
             }
         }
-        // Where that fails, mending finds the rules wanting.
-        Ok(self.switch.select(&self.selection())?)
+        self.select()
     }
 
     /// Gives the addresses of a session the host address that there is now; says

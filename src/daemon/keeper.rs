@@ -53,6 +53,11 @@ pub(super) struct Keeper {
     /// Programs without the hook that an administrator has been told of.
     pub(super) told_unhooked: BTreeSet<(SessionId, u32)>,
     pub(super) since: Timestamp,
+    /// Whether programs have a loopback of their session's own, as far as the hook
+    /// was told.
+    pub(super) loopback_on: bool,
+    /// Something could not be told to hook, line or rules: mending tells them all.
+    pub(super) untold: bool,
     /// When rules and routes were last looked after; `None`: they have to be.
     pub(super) mended: Option<Instant>,
 }
@@ -169,17 +174,12 @@ impl Keeper {
         new.metrics = self.config.metrics;
         new.pool.adapter.clone_from(&self.config.pool.adapter);
         new.loopback.mapping = self.config.loopback.mapping;
-        let turned = new.loopback.enabled != self.config.loopback.enabled;
 
         self.config = new;
         self.policy = Policy::compile(&self.config, companion::standing);
         self.leases.set_pool(&self.config.pool, self.adapter.reserved());
         self.mended = None;
         self.apply().map_err(|e| in_full(&e))?;
-        if turned {
-            self.turn_loopback().map_err(|e| in_full(&e))?;
-            self.line.set_host(self.host()).map_err(|e| in_full(&e))?;
-        }
         tracing::info!("configuration reloaded");
         Record::Reloaded.record();
         Ok(notes)

@@ -39,8 +39,12 @@ impl Keeper {
         }
     }
 
-    /// The configuration turned it on or off. Sockets stay where they are bound.
+    /// Tells the hook if the configuration has turned it on or off. Sockets stay
+    /// where they are bound.
     pub(super) fn turn_loopback(&mut self) -> Result<(), RunError> {
+        if self.loopback_on == self.config.loopback.enabled {
+            return Ok(());
+        }
         for id in self.sessions.keys().copied().collect::<Vec<_>>() {
             let loopback = self.loopback(id);
             let Some(held) = self.sessions.get_mut(&id) else { continue };
@@ -48,6 +52,7 @@ impl Keeper {
             let Some(held) = self.sessions.get(&id) else { continue };
             self.companion.admit(&held.session, &self.entry(held))?;
         }
+        self.loopback_on = self.config.loopback.enabled;
         Ok(())
     }
 

@@ -257,6 +257,8 @@ fn assemble(
         host_addresses: Vec::new(),
         told_unhooked: BTreeSet::new(),
         since: keeper::now(),
+        loopback_on: config.loopback.enabled,
+        untold: false,
         config,
         logins,
         adapter,

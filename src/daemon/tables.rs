@@ -19,23 +19,37 @@ use std::time::{Duration, Instant};
 const UNMENDED: Duration = Duration::from_secs(5);
 
 impl Keeper {
-    /// Tells everybody everything.
+    /// Tells everybody everything. What fails is tried again by [`mend`](Self::mend).
     pub(super) fn apply(&mut self) -> Result<(), RunError> {
+        self.untold = true;
         self.watch.set_policy(&self.policy);
         self.watch.set_pool(&self.pool());
         self.tell_hook()?;
+        self.turn_loopback()?;
         self.line.set_policy(self.policy.clone())?;
         self.line.set_host(self.host())?;
-        Ok(self.switch.select(&self.selection())?)
+        self.select()?;
+        self.untold = false;
+        Ok(())
+    }
+
+    /// Has led here what is to be led here now.
+    pub(super) fn select(&mut self) -> Result<(), RunError> {
+        let selected = self.switch.select(&self.selection());
+        self.untold |= selected.is_err();
+        Ok(selected?)
     }
 
     /// Lays again what somebody else took along: `nft flush ruleset` takes our
     /// rules, and the kernel takes routes whose source address goes.
     pub(super) fn mend(&mut self, now: Instant) -> Result<(), RunError> {
-        if self.mended.is_some_and(|at| now.duration_since(at) < UNMENDED) {
+        if !self.untold && self.mended.is_some_and(|at| now.duration_since(at) < UNMENDED) {
             return Ok(());
         }
-        if !self.switch.holds(&self.selection())? {
+        if self.untold {
+            self.apply()?;
+            tracing::info!("what could not be told to hook, packet line and rules is told now");
+        } else if !self.switch.holds(&self.selection())? {
             tracing::warn!("rules of ours were gone, and are laid again: who flushed them?");
             self.apply()?;
         }
@@ -74,7 +88,7 @@ impl Keeper {
         if at_pool != self.at_pool {
             self.at_pool = at_pool;
             self.line.set_host(self.host())?;
-            self.switch.select(&self.selection())?;
+            self.select()?;
         }
         Ok(())
     }

@@ -1,9 +1,13 @@
 //! What does the daemon put right that others took away?
 
-use crate::world::{ANA, BEN, World, at_far, at_far6, until};
+use crate::world::{ANA, BEN, World, at, at_far, at_far6, complaint, until};
 use sessionip::lab::network::{HOST, HOST_IPV6};
 use sessionip::lab::process;
 use sessionip::session::SessionId;
+use std::fs::Permissions;
+use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
 /// The share of packets that were never diverted.
 fn undiverted(world: &World) -> f64 {
@@ -24,6 +28,73 @@ fn flushed_rules_are_laid_again() {
     until("the rules are back", || world.tables() == before);
     assert_eq!(ana.seen_by(at_far()), Ok(world.address(1)));
     assert!(world.log().contains("rules of ours were gone"), "{}", world.log());
+}
+
+/// A daemon whose rules are refused for as long as the file is there.
+fn refusable(rest: &str) -> (World, PathBuf) {
+    let mut world = World::without_daemon(2, rest);
+    let folder = world.directory.path().join("programs");
+    let file = world.directory.path().join("refuse");
+    std::fs::create_dir(&folder).unwrap();
+    for program in ["iptables-restore", "ip6tables-restore"] {
+        let script = format!(
+            "#!/bin/sh\n[ -e '{}' ] && echo 'busy for now' >&2 && exit 4\n\
+             exec /usr/sbin/{program} \"$@\"\n",
+            file.display()
+        );
+        let path = folder.join(program);
+        std::fs::write(&path, script).unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+    }
+    world.programs = Some(folder);
+    world.start();
+    (world, file)
+}
+
+/// A reload for which the rules were refused; what it said.
+fn refused_reload(world: &World, refusal: &Path, rest: &str) -> String {
+    std::fs::write(refusal, "").unwrap();
+    world.configure(2, rest);
+    let output = world.answer(&["reload"]);
+    assert!(!output.status.success());
+    complaint(&output)
+}
+
+/// Nobody flushed anything: it was we who could not lay them.
+#[test]
+fn a_pool_whose_rules_were_refused_is_laid_a_moment_later() {
+    let (world, refusal) = refusable("");
+    std::fs::write(&refusal, "").unwrap();
+    let with_new = |world: &World| world.tables().join("\n").contains("10.77.0.105");
+    world.configure(5, "");
+    let output = world.answer(&["reload"]);
+    assert!(complaint(&output).contains("busy for now"), "{}", complaint(&output));
+    assert!(!with_new(&world));
+    until("it is tried again", || world.log().contains("busy for now"));
+    std::fs::remove_file(&refusal).unwrap();
+    until("they are laid", || with_new(&world));
+    until("that is said", || world.log().contains("is told now"));
+    assert!(!world.log().contains("who flushed them"), "{}", world.log());
+}
+
+#[test]
+fn a_loopback_that_was_turned_on_or_off_while_rules_were_refused_is() {
+    const ON: &str = "[loopback]\nenabled = true\nprograms = ['*']";
+    let (world, refusal) = refusable("");
+    let mut ana = world.actor(1, ANA);
+    let mut port = 9000;
+    let mut given = || {
+        port += 1;
+        ana.listen("tcp", at(Ipv4Addr::LOCALHOST.into(), port)).ip().to_string()
+    };
+    assert_eq!(given(), "127.0.0.1");
+    let said = refused_reload(&world, &refusal, ON);
+    assert!(said.contains("busy for now"), "{said}");
+    std::fs::remove_file(&refusal).unwrap();
+    until("it is on", || given() == "127.0.0.2");
+    refused_reload(&world, &refusal, "");
+    std::fs::remove_file(&refusal).unwrap();
+    until("it is off", || given() == "127.0.0.1");
 }
 
 #[test]

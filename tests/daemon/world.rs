@@ -31,6 +31,8 @@ pub(crate) struct World {
     pub(crate) program: PathBuf,
     pub(crate) config: PathBuf,
     pub(crate) directory: TempDir,
+    /// Where the daemon looks for the system's programs first.
+    pub(crate) programs: Option<PathBuf>,
 }
 
 impl World {
@@ -56,7 +58,7 @@ impl World {
         }
         let network = Network::new(&name).expect("these tests need root and iproute2");
         let config = directory.path().join("sessionip.toml");
-        let world = Self { daemon: None, network, program, config, directory };
+        let world = Self { daemon: None, network, program, config, directory, programs: None };
         world.configure(pool, rest);
         world
     }
@@ -113,6 +115,9 @@ impl World {
     pub(crate) fn launch(&self, config: &Path) -> Running {
         let mut run = Command::new(&self.program);
         run.args(["run", "--config"]).arg(config).env_remove("SESSIONIP_LOG");
+        if let Some(folder) = &self.programs {
+            run.env("PATH", format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", folder.display()));
+        }
         self.network.host.start("sessionip run", &mut run).unwrap()
     }
 
