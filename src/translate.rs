@@ -51,22 +51,29 @@ impl Side {
         }
     }
 
-    /// Where TCP and UDP headers have this end's port, and echo its id: only who
-    /// asks has one.
-    fn port(self, protocol: Protocol, segment: &[u8]) -> Option<usize> {
-        const ID: usize = 4;
-        match (protocol, self) {
-            (Protocol::Tcp | Protocol::Udp, Self::Source) => Some(0),
-            (Protocol::Tcp | Protocol::Udp, Self::Destination) => Some(2),
-            (Protocol::Icmp, Self::Source) => icmp::asks(segment).then_some(ID),
-            (Protocol::Icmp, Self::Destination) => (!icmp::asks(segment)).then_some(ID),
+    /// Where TCP and UDP headers have this end's port.
+    const fn port(self) -> usize {
+        match self {
+            Self::Source => 0,
+            Self::Destination => 2,
         }
+    }
+
+    /// Where echo has this end's id: only who asks has one.
+    fn id(self, message: &[u8]) -> Option<usize> {
+        const ID: usize = 4;
+        let has_one = match self {
+            Self::Source => icmp::asks(message),
+            Self::Destination => !icmp::asks(message),
+        };
+        has_one.then_some(ID)
     }
 }
 
-/// Sets one end of a TCP or UDP packet, or of a ping. `checksum` says what stands in its
-/// transport checksum; one that was absent is real afterwards. A UDP checksum of
-/// zero, which is none, stays zero.
+/// Sets one end of a TCP or UDP packet, or of a ping. `checksum` says what stands
+/// in its transport checksum; one that was absent is real afterwards. A UDP
+/// checksum of zero, which is none, stays zero.
+#[inline]
 pub fn set_end(
     bytes: &mut [u8],
     parsed: &Parsed,
@@ -120,6 +127,9 @@ pub fn set_end_of_error(
     Ok(())
 }
 
+/// Every packet that is changed comes by here, and nearly all are TCP or UDP: what
+/// only a ping needs stands elsewhere, so that this is small enough to be inlined.
+#[inline]
 fn set_transport_end(
     ip: &mut [u8],
     segment: &mut [u8],
@@ -128,19 +138,34 @@ fn set_transport_end(
     to: Endpoint,
     checksum: Checksum,
 ) -> Result<(), Mismatch> {
-    let port = match side.port(protocol, segment) {
-        Some(at) => Some(field(segment, at).ok_or(Mismatch)?),
+    let covered = match protocol {
+        Protocol::Tcp => Covered::Tcp,
+        Protocol::Udp => Covered::Udp,
+        Protocol::Icmp => return set_echo_end(ip, segment, side, to, checksum),
+    };
+    let port = field(segment, side.port()).ok_or(Mismatch)?;
+    let pseudo = set_address(ip, side, to.address)?;
+    let own = replace(port, to.port.to_be_bytes());
+    settle(covered, ip, segment, pseudo, own, checksum);
+    Ok(())
+}
+
+#[cold]
+fn set_echo_end(
+    ip: &mut [u8],
+    message: &mut [u8],
+    side: Side,
+    to: Endpoint,
+    checksum: Checksum,
+) -> Result<(), Mismatch> {
+    let id = match side.id(message) {
+        Some(at) => Some(field(message, at).ok_or(Mismatch)?),
         None => None,
     };
     let pseudo = set_address(ip, side, to.address)?;
-    let own = port.map(|port| replace(port, to.port.to_be_bytes())).unwrap_or_default();
-    let covered = match (protocol, to.address) {
-        (Protocol::Tcp, _) => Covered::Tcp,
-        (Protocol::Udp, _) => Covered::Udp,
-        (Protocol::Icmp, IpAddr::V4(_)) => Covered::Icmp,
-        (Protocol::Icmp, IpAddr::V6(_)) => Covered::Icmpv6,
-    };
-    settle(covered, ip, segment, pseudo, own, checksum);
+    let own = id.map(|id| replace(id, to.port.to_be_bytes())).unwrap_or_default();
+    let covered = if to.address.is_ipv4() { Covered::Icmp } else { Covered::Icmpv6 };
+    settle(covered, ip, message, pseudo, own, checksum);
     Ok(())
 }
 

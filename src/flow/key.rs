@@ -31,28 +31,26 @@ pub(super) struct Ends {
     pub(super) ports: u32,
 }
 
-/// Protocol and address family.
+/// Protocol and address family: the protocol's number, with a bit above all of
+/// them for IPv6. It is made for every packet, and so without a branch.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Kind(u8);
 
 impl Kind {
-    const UDP: u8 = 1;
-    const IPV6: u8 = 2;
-    const ICMP: u8 = 4;
+    const IPV6: u8 = 0x80;
 
+    #[inline]
     pub(super) const fn new(protocol: Protocol, address: IpAddr) -> Self {
-        let protocol = match protocol {
-            Protocol::Tcp => 0,
-            Protocol::Udp => Self::UDP,
-            Protocol::Icmp => Self::ICMP,
-        };
-        Self(if address.is_ipv6() { protocol | Self::IPV6 } else { protocol })
+        let family = if address.is_ipv6() { Self::IPV6 } else { 0 };
+        Self(protocol as u8 | family)
     }
 
     pub(super) const fn protocol(self) -> Protocol {
-        match self.0 & (Self::UDP | Self::ICMP) {
-            0 => Protocol::Tcp,
-            Self::UDP => Protocol::Udp,
+        const TCP: u8 = Protocol::Tcp as u8;
+        const UDP: u8 = Protocol::Udp as u8;
+        match self.0 & !Self::IPV6 {
+            TCP => Protocol::Tcp,
+            UDP => Protocol::Udp,
             _ => Protocol::Icmp,
         }
     }

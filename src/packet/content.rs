@@ -58,8 +58,8 @@ pub enum Content {
         destination: IpAddr,
     },
     /// Every other protocol; ICMP that is neither error nor echo, and errors
-    /// about anything but TCP, UDP and echo; source-routed packets, whose checksum is
-    /// not over the destination in the header.
+    /// about anything but TCP, UDP and echo; source-routed packets, whose
+    /// checksum is not over the destination in the header.
     Other {
         /// Who sent it.
         source: IpAddr,

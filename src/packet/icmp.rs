@@ -71,8 +71,8 @@ fn split(message: &[u8]) -> Result<(u8, u16, &[u8]), Malformed> {
 }
 
 /// An error about the packet quoted, if that is one which could have been
-/// translated: TCP or UDP, with its ports, or a ping with its id. Its lengths are not believed: it is
-/// cut by design.
+/// translated: TCP or UDP, with its ports, or a ping with its id. Its lengths are
+/// not believed: it is cut by design.
 fn error<A: Into<IpAddr>>(header: Result<Header<A>, Malformed>, quoted: &[u8]) -> Message {
     header.ok().and_then(|header| quote(header, quoted)).map_or(Message::Other, Message::Error)
 }
