@@ -173,6 +173,14 @@ mod tests {
             own.iter().any(|text| ip(text) == address)
         }
 
+        fn on_host(&self, address: Ipv6Addr) -> bool {
+            self.on_pool_nic(address) || self.holder(address).is_some()
+        }
+
+        fn leads_over_pool_nic(&self, _: Ipv6Addr) -> bool {
+            true
+        }
+
         fn excluded(&self, _: Exclusion) -> bool {
             false
         }
