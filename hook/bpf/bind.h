@@ -1,6 +1,7 @@
 /* Which address does a bind get? The table of DESIGN.md, "The companion hook". */
 #pragma once
 
+#include "find.h"
 #include "owner.h"
 
 /* A cgroup program's verdict on a system call. */
@@ -107,6 +108,17 @@ INLINE bool names_source(const struct config *c, const struct address *asked, __
 			!is_localhost4(asked) && !is_localhost6(asked));
 }
 
+/* A port that the kernel gave a program of the session at 127.0.0.1 or ::1 is taken
+ * for the session, as it is without us, and not free at its own loopback: who asks
+ * for it is for the kernel to judge (SO_REUSEPORT). A TCP socket that does not listen
+ * cannot be found. */
+INLINE bool is_given(struct bpf_sock_addr *ctx, const struct address *asked,
+		     const struct session *s)
+{
+	return (is_localhost4(asked) || is_localhost6(asked)) &&
+	       session_at(ctx, asked, ctx->user_port, s, GIVEN_HERE);
+}
+
 /* Makes `address` where the socket is to be bound, and returns the verdict. */
 INLINE int decide(struct bpf_sock_addr *ctx, const struct config *c, struct address *address)
 {
@@ -126,13 +138,19 @@ INLINE int decide(struct bpf_sock_addr *ctx, const struct config *c, struct addr
 		mark_bound(ctx, s, MOVED_HERE);
 		return ALLOW;
 	}
+	if (s && !port && (c->flags & LOOPBACK) &&
+	    (is_localhost4(address) || is_localhost6(address)))
+		mark_bound(ctx, s, GIVEN_HERE);
 	if (!s || !(c->flags & (ENABLED | LOOPBACK)) || !names_source(c, address, port) ||
 	    (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP))
 		return ALLOW;
 	__u64 cookie = bpf_get_socket_cookie(ctx);
 	struct matched m = match_program(c);
 	struct address given = place(ctx, c, address, s, &m);
-	if (!unset(&given) && !is_excluded(&m, protocol, port)) {
+	bool moves = !unset(&given) && !is_excluded(&m, protocol, port);
+	if (moves && is_given(ctx, address, s)) {
+		mark_bound(ctx, s, GIVEN_HERE);
+	} else if (moves) {
 		if (port) {
 			struct moved note = { .asked = *address, .given = given,
 					      .session = s->id, .port = ntohs(port),

@@ -172,8 +172,10 @@ struct ping {
 };
 
 /* On a socket bound to an address of its own session. `moved`: by the hook,
- * and whether it had asked for any address. */
-enum { MOVED_HERE = 1, ASKED_ANY = 2 };
+ * and whether it had asked for any address. GIVEN_HERE: no address of its own,
+ * but 127.0.0.1 or ::1, at a port of the kernel's choice or where one of its
+ * session has such a port. */
+enum { MOVED_HERE = 1, ASKED_ANY = 2, GIVEN_HERE = 4 };
 enum { VIRTUAL_ADDRESS, SESSION_LOOPBACK, OTHER_PLACES };
 struct bound {
 	__u32 session;

@@ -224,6 +224,62 @@ fn a_preferred_loopback_takes_wildcards() {
     assert_eq!(seen, "ECONNREFUSED", "it is nowhere else");
 }
 
+/// Port 0 is left at localhost. What the kernel gave there is taken for its session,
+/// as it is without the product; for another session, and after its end, it is free.
+#[test]
+fn a_port_that_was_given_at_localhost_is_taken() {
+    let lab = lab(own_loopback);
+    let private = [PRIVATE1, PRIVATE2].map(|address| format!("[{address}]"));
+    let mapped = [L1, L2].map(|address| format!("[::ffff:{address}]"));
+    for (any, localhost, own) in [
+        ("127.0.0.1:0", "127.0.0.1", [L1.to_owned(), L2.to_owned()]),
+        ("[::ffff:127.0.0.1]:0", "[::ffff:127.0.0.1]", mapped),
+        ("[::1]:0", "[::1]", private),
+    ] {
+        for protocol in ["tcp", "udp"] {
+            let holder = lab.start(In::Session(1), PERSON, move |talk| {
+                let fd = bind(protocol, any).unwrap();
+                talk.say(&local(&fd));
+                talk.wait();
+                String::new()
+            });
+            let given = holder.line();
+            assert_eq!(address_of(&given), localhost);
+            let (_, port) = given.rsplit_once(':').unwrap();
+            let ask = |place| lab.run(place, PERSON, || lab::name(bind(protocol, &given)));
+            assert_eq!(ask(In::Session(1)), "EADDRINUSE", "{protocol} {given}");
+            assert_eq!(ask(In::Session(2)), format!("{}:{port}", own[1]), "{protocol} {given}");
+            drop(holder);
+            assert_eq!(ask(In::Session(1)), format!("{}:{port}", own[0]), "{protocol} {given}");
+        }
+    }
+}
+
+/// Two sockets that share a port share it where the first one is, so that each has
+/// its part of what comes.
+#[test]
+fn a_port_that_was_given_at_localhost_is_shared_there() {
+    let lab = lab(own_loopback);
+    let bound = lab.run(In::Session(1), PERSON, || {
+        let shared = |address: &str| {
+            let fd = socket("udp", address);
+            setsockopt(&fd, sockopt::ReusePort, &true).unwrap();
+            lab::bind_fd(&fd, address).unwrap();
+            fd
+        };
+        let first = shared("127.0.0.1:0");
+        let given = local(&first);
+        let second = shared(&given);
+        drop(first);
+        // Whoever is left keeps it.
+        let third = shared(&given);
+        [given, local(&second), local(&third)].join(" ")
+    });
+    let bound: Vec<_> = bound.split(' ').collect();
+    assert!(bound[0].starts_with("127.0.0.1:"), "{bound:?}");
+    assert_eq!(bound, [bound[0]; 3]);
+}
+
 /// Connects, and gives up after a while.
 fn try_to_connect(to: &str) -> String {
     let fd = socket("tcp", to);
