@@ -15,6 +15,8 @@ use std::time::Duration;
 /// last one is the host's own.
 const WILDCARD: [&str; 5] =
     ["0.0.0.0=127.0.0.1", "0.0.0.0=localhost", "::=::1", "::=127.0.0.1", "0.0.0.0=10.77.0.1"];
+/// The host's own by IPv6, where sessions have an IPv6 address.
+const HOST_IPV6: [&str; 1] = ["::=fd77::1"];
 /// Where every session has a localhost of its own.
 const LOCALHOST: [&str; 2] = ["127.0.0.1=127.0.0.1", "::1=::1"];
 
@@ -24,7 +26,7 @@ const ROUNDS: &str = "3";
 fn pairs_find_each_other_in_every_session() {
     let listed = Differences::read();
     let mut wrong = Vec::new();
-    let plain = talk(&[Place::plain()], true).remove(0);
+    let plain = talk(&[Place::plain()], true, true).remove(0);
     for (test, (ended, what)) in &plain {
         if *ended != Ended::Passed {
             wrong.push(format!("{test} failed without sessionip: {what}"));
@@ -33,7 +35,7 @@ fn pairs_find_each_other_in_every_session() {
     let mut all = vec![outcomes(&plain)];
     for setting in &SETTINGS {
         let places = Place::sessions(setting, 2);
-        for (place, answers) in places.iter().zip(talk(&places, setting.loopback)) {
+        for (place, answers) in places.iter().zip(talk(&places, setting.loopback, setting.ipv6)) {
             assert!(answers.len() >= 40, "{}: only {} pairs", place.name, answers.len());
             for (test, (ended, what)) in &answers {
                 let differs = *ended != Ended::Passed;
@@ -56,13 +58,14 @@ fn outcomes(answers: &Answers) -> Outcomes {
 }
 
 /// Has all servers in all places first, then all clients at once.
-fn talk(places: &[Place], loopback: bool) -> Vec<Answers> {
+fn talk(places: &[Place], loopback: bool, ipv6: bool) -> Vec<Answers> {
     let binds = if loopback {
         ["0.0.0.0", "::", "127.0.0.1", "::1"].as_slice()
     } else {
         &["0.0.0.0", "::"]
     };
     let asked = if loopback { LOCALHOST.as_slice() } else { &[] };
+    let by_ipv6 = if ipv6 { HOST_IPV6.as_slice() } else { &[] };
     let limit = Duration::from_secs(180);
     let serving: Vec<_> =
         places.iter().map(|place| start(place, &[&["serve"], binds].concat())).collect();
@@ -72,7 +75,7 @@ fn talk(places: &[Place], loopback: bool) -> Vec<Answers> {
         });
         ready.unwrap_or_else(|error| panic!("{}: {error}\n{}", place.name, server.complained()));
     }
-    let words = [&["ask", ROUNDS], WILDCARD.as_slice(), asked].concat();
+    let words = [&["ask", ROUNDS], WILDCARD.as_slice(), by_ipv6, asked].concat();
     let asking: Vec<_> = places.iter().map(|place| start(place, &words)).collect();
     let said = asking.into_iter().map(|client| client.finish(limit).unwrap());
     said.map(|said| said.lines().filter_map(answer).collect()).collect()

@@ -22,32 +22,38 @@ pub(crate) struct Setting {
     pub(crate) sessions: u32,
     /// Whether every session has a localhost of its own.
     pub(crate) loopback: bool,
+    /// Whether every session has an IPv6 address, too.
+    pub(crate) ipv6: bool,
     configuration: &'static str,
 }
 
+const BIND: Setting =
+    Setting { name: "bind", sessions: 2, loopback: false, ipv6: false, configuration: "" };
+
 /// Every combination that programs could tell apart.
-pub(crate) const SETTINGS: [Setting; 4] = [
-    Setting { name: "bind", sessions: 2, loopback: false, configuration: "" },
-    Setting {
-        name: "connect",
-        sessions: 1,
-        loopback: false,
-        configuration: "[hook]\nscope = 'connect'\n",
-    },
+pub(crate) const SETTINGS: [Setting; 6] = [
+    BIND,
+    Setting { name: "bind-ipv6", sessions: 1, ipv6: true, ..BIND },
+    Setting { name: "connect", sessions: 1, configuration: "[hook]\nscope = 'connect'\n", ..BIND },
     Setting {
         name: "bind-loopback",
         sessions: 1,
         loopback: true,
         configuration: "[loopback]\nenabled = true\nprograms = ['*']\n",
+        ..BIND
     },
-    Setting {
-        name: "connect-loopback",
-        sessions: 0,
-        loopback: true,
-        configuration: "[loopback]\nenabled = true\nprograms = ['*']\n\
-                        [hook]\nscope = 'connect'\n",
-    },
+    Setting { name: "connect-loopback", ..EVERYTHING },
+    Setting { ipv6: true, ..EVERYTHING },
 ];
+
+const EVERYTHING: Setting = Setting {
+    name: "connect-loopback-ipv6",
+    sessions: 0,
+    loopback: true,
+    configuration: "[loopback]\nenabled = true\nprograms = ['*']\n\
+                    [hook]\nscope = 'connect'\n",
+    ..BIND
+};
 
 /// A host of its own, or a session there.
 pub(crate) struct Place {
@@ -74,7 +80,7 @@ impl Place {
     /// The sessions of a host with that setting.
     pub(crate) fn sessions(setting: &Setting, count: u32) -> Vec<Self> {
         let mut host = Host::new();
-        host.start(setting.configuration);
+        host.start(setting);
         let host = Arc::new(host);
         let place = |session| Self {
             name: format!("{} session {session}", setting.name),
@@ -149,13 +155,14 @@ impl Host {
         Self { daemon: None, network, program, directory }
     }
 
-    fn start(&mut self, configuration: &str) {
-        let place = self.directory.path().display();
+    fn start(&mut self, setting: &Setting) {
+        let (place, rest) = (self.directory.path().display(), setting.configuration);
+        let ipv6 = if setting.ipv6 { ", 'fd77::101-fd77::104'" } else { "" };
         let text = format!(
             "state-dir = '{place}/state'\n\
              control = '{place}/control/control.sock'\n\
              metrics.listen = ''\n\
-             [pool]\nranges = ['10.77.0.101-10.77.0.104']\n{configuration}"
+             [pool]\nranges = ['10.77.0.101-10.77.0.104'{ipv6}]\n{rest}"
         );
         std::fs::write(self.config(), text).unwrap();
         let mut run = self.sessionip("run");
