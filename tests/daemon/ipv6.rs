@@ -124,6 +124,29 @@ fn a_dual_stack_listener_is_found_at_localhost_by_ipv6() {
     }
 }
 
+/// Moved to `::ffff:V` it speaks IPv4, and the kernel refuses it IPv6
+/// (`ip6_dst_lookup_tail`). Left where it asked for, it has either of its session's.
+#[test]
+fn a_dual_stack_client_with_a_port_of_its_own_reaches_ipv6_where_it_is_excluded() {
+    let world = World::with_ranges(BOTH, "[hook]\nexclude = ['tcp/6100', 'tcp/6101']");
+    let _far = world.far();
+    let mut ana = world.actor(1, ANA);
+    let (v4, v6) = (world.address(1), world.ipv6(1));
+    let mapped = "[::ffff:10.77.0.2]:7000";
+    let mut from = |server: &str, port| {
+        let answer = ana.tell(&format!("connect {server} [::]:{port}"))?;
+        Ok::<_, String>(answer.rsplit(' ').next().unwrap().to_owned())
+    };
+    let far6 = at_far6().to_string();
+    assert_eq!(from(&far6, 6000), Err("EAFNOSUPPORT".into()));
+    assert_eq!(from(mapped, 6001), Ok(at(v4, 6001).to_string()));
+    assert_eq!(from(&far6, 6100), Ok(at(v6, 6100).to_string()));
+    assert_eq!(from(mapped, 6101), Ok(at(v4, 6101).to_string()));
+    // A datagram has the address of its family all the same.
+    let answer = ana.tell(&format!("ask {far6} [::]:6002")).unwrap();
+    assert!(answer.contains(&at(v6, 6002).to_string()), "{answer}");
+}
+
 #[test]
 fn a_port_that_nobody_has_is_told_by_icmpv6() {
     let world = World::with_ranges(BOTH, "");
