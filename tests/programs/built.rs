@@ -1,11 +1,11 @@
 //! What the tests build themselves: static programs, Java's classes, io_uring, a
-//! database.
+//! database; and what is on lists, and what not.
 
 use sessionip::lab::process;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -24,6 +24,15 @@ const LIMIT: Duration = Duration::from_secs(120);
 
 const MADE: [&str; 4] = ["talk-go", "Talk.class", "talk-musl", "talk-ring"];
 
+/// The servers' files, by which lists name them. A link's name is none.
+const SERVERS: &str = "for server in iperf3 iperf nginx lighttpd busybox redis-server memcached \
+    vsftpd mosquitto dnsmasq sipp nc.openbsd ncat socat /usr/bin/python3 node java \
+    systemd-socket-activate $(echo /usr/lib/postgresql/*/bin/postgres); do
+    basename $(readlink -f $(PATH=$PATH:/usr/sbin command -v $server)); done";
+
+/// Clients under names that no list has: those of files, not of links.
+const UNLISTED: [&str; 3] = ["python3", "iperf3", "iperf"];
+
 /// A database of PostgreSQL, which root may not make.
 const DATABASE: &str = "PATH=$PATH:$(echo /usr/lib/postgresql/*/bin | tr ' ' :)
     initdb --no-sync --no-instructions --wal-segsize=1 -A trust -D $1 && chmod -R a+rX $1";
@@ -37,8 +46,27 @@ pub(crate) fn into(folder: &Path) {
     for name in MADE {
         fs::copy(built.join(name), folder.join(name)).unwrap();
     }
+    for name in UNLISTED {
+        fs::copy(format!("/usr/bin/{name}"), unlisted(folder, name)).unwrap();
+    }
     let database = [built.join("data"), folder.to_owned()];
     process::output(process::command(&["cp", "-r"]).args(database), LIMIT).unwrap();
+}
+
+/// As an entry of a list, each; with the lab's own listener.
+pub(crate) fn names_of_servers() -> String {
+    let names = process::output(&mut process::command(&["sh", "-c", SERVERS]), LIMIT).unwrap();
+    let built = MADE.iter().filter(|name| name.starts_with("talk-")).copied();
+    let names = names.lines().chain(built).chain(["sessionip"]);
+    let names: Vec<_> = names.map(|name| format!("'{name}'")).collect();
+    names.join(", ")
+}
+
+/// A copy of a client that is on no list, in the folder of what is built.
+pub(crate) fn unlisted(built: &Path, client: &str) -> PathBuf {
+    let (_, name) = client.rsplit_once('/').unwrap_or(("", client));
+    assert!(UNLISTED.contains(&name), "{client} has no unlisted copy");
+    built.join(format!("unlisted-{name}"))
 }
 
 fn build() -> &'static Path {

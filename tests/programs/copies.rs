@@ -1,8 +1,8 @@
 //! A program in both sessions: where do its copies listen, and who hears a word?
 
-use super::client;
 use super::lab::{self, Lab, World};
 use super::program::{Asked, Program, Word};
+use super::{built, client};
 use sessionip::lab::process::{self, Running};
 use sessionip::lab::sessions::Opened;
 use sessionip::lab::{LabError, listeners, marker, network, wait};
@@ -32,10 +32,16 @@ pub(crate) fn each_hears_its_own(lab: &Lab, program: &Program) {
     }
     listen(lab, program, &mut copies);
 
+    // Nobody outside the host reaches what is at a loopback address.
+    let astray = lab.world.prefer && program.is_everywhere();
+    let astray: Vec<_> =
+        if astray { copies.iter().map(Copy::send_astray).collect() } else { vec![] };
     for way in Way::all(program, lab.world) {
         for copy in &copies {
             let word = copy.send_word(way);
             copy.hears(&word);
+            let strayed = astray.iter().find(|word| copy.output().contains(*word));
+            assert_eq!(strayed, None, "{}: {}", program.name, copy.said());
             for other in copies.iter().filter(|other| other.session.id != copy.session.id) {
                 let said = other.said();
                 let heard = other.output().contains(&word);
@@ -92,6 +98,8 @@ enum Way {
     FromFarSideToHost,
     /// From a client in the session, to this.
     Inside(IpAddr),
+    /// The same, and the client is on no list.
+    InsideUnlisted(IpAddr),
 }
 
 impl Way {
@@ -115,6 +123,15 @@ impl Way {
         ways.extend(v6only.then_some(ipv6));
         if world.ipv6 && (v6only || asked == Asked::DualStack) {
             ways.push(Self::FromFarSideByIpv6);
+        }
+        if world.prefer && program.is_everywhere() {
+            ways.retain(|way| matches!(way, Self::Inside(_)));
+        }
+        if world.by_name {
+            let inside = ways.iter().filter_map(|way| {
+                if let Self::Inside(to) = way { Some(Self::InsideUnlisted(*to)) } else { None }
+            });
+            ways.extend(inside.collect::<Vec<_>>());
         }
         ways
     }
@@ -157,9 +174,13 @@ impl<'a> Copy<'a> {
     /// The addresses that it is to have.
     fn expected(&self) -> impl Iterator<Item = (&'static str, SocketAddr)> {
         let second = self.session.id != self.lab.sessions[0].id;
-        let own_localhost = self.lab.world.loopback;
+        let World { loopback: own_localhost, prefer, .. } = self.lab.world;
         self.program.sockets.iter().map(move |&(protocol, port, asked)| {
             let (address, port) = match asked {
+                Asked::Everywhere | Asked::DualStack if prefer => {
+                    (localhost(self.session.id).into(), port)
+                }
+                Asked::EverywhereV6 if prefer => (private(self.session.id).into(), port),
                 Asked::Everywhere | Asked::DualStack => (self.session.virtual_ip.into(), port),
                 Asked::EverywhereV6 => (self.ipv6.unwrap_or(private(self.session.id)).into(), port),
                 Asked::LocalhostOr(other) if second && !own_localhost => {
@@ -180,25 +201,45 @@ impl<'a> Copy<'a> {
     /// Sends a word, and gives what the program writes down of it.
     fn send_word(&self, way: Way) -> String {
         let word = self.word();
+        let sent = self.send(way, &word);
+        sent.unwrap_or_else(|error| panic!("{}, {way:?}: {error}", self.program.name));
+        self.written(word)
+    }
+
+    /// The same from the far side; whether anything takes it does not matter.
+    fn send_astray(&self) -> String {
+        let word = self.word();
+        let _ = self.send(Way::FromFarSide, &word);
+        self.written(word)
+    }
+
+    fn send(&self, way: Way, word: &str) -> Result<String, LabError> {
         let address = match way {
             Way::FromFarSide => self.session.virtual_ip.into(),
             Way::FromFarSideByIpv6 => self.ipv6.unwrap().into(),
             Way::FromFarSideToHost => network::HOST.into(),
-            Way::Inside(address) => address,
+            Way::Inside(address) | Way::InsideUnlisted(address) => address,
         };
         let (port, _) = self.program.served();
-        let words = client::of(self.program.word, address, port, &word);
-        let host = &self.lab.network.host;
-        let sent = match way {
-            Way::Inside(_) => {
+        let mut words = client::of(self.program.word, address, port, word);
+        if let Way::InsideUnlisted(_) = way {
+            let client = built::unlisted(&self.lab.built(), &words[0]);
+            words[0] = client.display().to_string();
+        }
+        match way {
+            Way::Inside(_) | Way::InsideUnlisted(_) => {
                 let Opened { id, user, .. } = self.session;
-                host.output(&mut self.lab.product.in_session(*id, user, &words))
+                let mut command = self.lab.product.in_session(*id, user, &words);
+                self.lab.network.host.output(&mut command)
             }
             Way::FromFarSide | Way::FromFarSideByIpv6 | Way::FromFarSideToHost => {
                 self.lab.network.client.output(&mut process::command(&words))
             }
-        };
-        sent.unwrap_or_else(|error| panic!("{}, {way:?}: {error}", self.program.name));
+        }
+    }
+
+    /// What the program writes down of a word.
+    fn written(&self, word: String) -> String {
         match self.program.word {
             Word::Tcp(_) | Word::Udp(_) => word,
             Word::Client(_) => format!(" port {word}"),

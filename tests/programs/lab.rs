@@ -20,6 +20,11 @@ const EXCLUDED: &str = "'udp/67', 'udp/68', 'udp/5353', 'udp/1900', 'udp/9998', 
 pub(crate) struct World {
     /// Is 127.0.0.1 each session's own?
     pub(crate) loopback: bool,
+    /// Do wildcards go there, too?
+    pub(crate) prefer: bool,
+    /// Has each list the servers only, by their names? Their clients are asked for
+    /// twice then: listed, for a server has the same program, and not.
+    pub(crate) by_name: bool,
     /// Is the source chosen at connect, too?
     pub(crate) connect: bool,
     /// Have sessions an IPv6 address, too?
@@ -31,16 +36,20 @@ pub(crate) struct World {
 impl World {
     /// What is different from the defaults.
     fn tables(self) -> String {
+        let listed = if self.by_name { built::names_of_servers() } else { "'*'".to_owned() };
         let mut tables = format!("[hook]\nexclude = [{EXCLUDED}]\n");
         if self.connect {
             tables += "scope = 'connect'\n";
         }
         if self.loopback {
-            tables += "[loopback]\nenabled = true\nprograms = ['*']\n";
+            tables += &format!("[loopback]\nenabled = true\nprograms = [{listed}]\n");
         }
+        if self.prefer {
+            tables += &format!("prefer = [{listed}]\n");
+        }
+        tables += &format!("[virtual-ip]\nprograms = [{listed}]\n");
         if self.strict {
-            tables += "[virtual-ip]\nwhen-exhausted = 'block'\n";
-            tables += "ipv6-without-lease = 'block'\n";
+            tables += "when-exhausted = 'block'\nipv6-without-lease = 'block'\n";
             tables += "[divert]\nunknown-owner = 'drop'\n";
         }
         tables

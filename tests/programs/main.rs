@@ -9,6 +9,7 @@
 //! | copies, client | does a row hold, and who sends it its word? |
 //! | broadcast | what of receivers of broadcasts? |
 //! | outward, wire | which address do clients have on the wire? |
+//! | named | do they know it? |
 //! | lab | what do they run in? |
 //! | built, sources/ | what do the tests build or write themselves? |
 //!
@@ -22,6 +23,7 @@ mod built;
 mod client;
 mod copies;
 mod lab;
+mod named;
 mod outward;
 mod packaged;
 mod program;
@@ -52,6 +54,30 @@ fn every_program_of_two_sessions_hears_its_own_where_sources_are_chosen_at_conne
 fn every_program_of_two_sessions_hears_its_own_by_ipv6_and_localhost_too() {
     let lab = Lab::new(World { ipv6: true, loopback: true, ..World::default() });
     each(|program| copies::each_hears_its_own(&lab, program));
+}
+
+#[test]
+fn every_program_of_two_sessions_hears_its_own_at_a_preferred_localhost() {
+    let lab = Lab::new(World {
+        loopback: true,
+        prefer: true,
+        by_name: true,
+        ipv6: true,
+        ..World::default()
+    });
+    each(|program| copies::each_hears_its_own(&lab, program));
+}
+
+#[test]
+fn every_program_of_two_sessions_hears_clients_that_are_on_no_list() {
+    let lab = Lab::new(World { by_name: true, connect: true, ..World::default() });
+    each(|program| copies::each_hears_its_own(&lab, program));
+    named::who_is_on_no_list_has_the_host_address(&lab);
+}
+
+#[test]
+fn clients_know_the_address_that_the_far_side_sees() {
+    named::clients_know_what_the_far_side_sees();
 }
 
 #[test]

@@ -84,6 +84,12 @@ impl Program {
         (port, asked)
     }
 
+    /// Is it one that asks for a wildcard, and that the product moves?
+    pub(crate) fn is_everywhere(&self) -> bool {
+        let (_, asked) = self.served();
+        matches!(asked, Asked::Everywhere | Asked::DualStack | Asked::EverywhereV6)
+    }
+
     /// What the second copy complains of, where it cannot run.
     pub(crate) fn gives_up(&self, world: World) -> Option<&'static str> {
         let localhost = [Asked::Localhost, Asked::LocalhostV6];

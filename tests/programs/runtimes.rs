@@ -78,6 +78,13 @@ pub(crate) const PROGRAMS: &[Program] = &[
         ..Program::PLAIN
     },
     Program {
+        name: "mptcp",
+        // Multipath TCP (RFC 8684), as Go's servers have it since 1.24.
+        sockets: &[(Tcp, 7016, Everywhere)],
+        command: "exec {built}/talk-musl {port} mptcp",
+        ..Program::PLAIN
+    },
+    Program {
         name: "io_uring",
         sockets: &[(Tcp, 7013, Everywhere)],
         command: "exec {built}/talk-ring {port}",
