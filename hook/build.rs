@@ -1,5 +1,10 @@
 //! Compiles the eBPF side of the hook, and digests the layout it shares.
 
+#[path = "src/digest.rs"]
+#[expect(unreachable_pub, reason = "it is a module of the library")]
+mod digest;
+
+use digest::fnv_1a;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::{env, fs};
@@ -42,13 +47,11 @@ fn compile() -> Result<(), String> {
     }
 }
 
-/// FNV-1a over bpf/layout.h: maps of another layout must not be taken over.
+/// Over bpf/layout.h: maps of another layout must not be taken over.
 fn digest_layout() -> Result<(), String> {
     let source = Path::new("bpf/layout.h");
     let text = fs::read(source).map_err(|error| format!("{}: {error}", source.display()))?;
-    let digest = text.iter().fold(0xcbf2_9ce4_8422_2325_u64, |digest, byte| {
-        (digest ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let digest = fnv_1a(text.into_iter().map(u64::from));
     println!("cargo::rustc-env=SESSIONIP_HOOK_LAYOUT={digest:016x}");
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! What the kernel side and the daemon share: the mirror of `bpf/layout.h`.
 
+use crate::digest::fnv_1a;
 use std::net::{IpAddr, Ipv6Addr};
 
 /// A type that may lie in a map: `repr(C)`, without padding, any bits valid.
@@ -333,18 +334,16 @@ pub fn path_digest(path: &[u8]) -> Option<u64> {
     if names.len() > DEEPEST {
         return None;
     }
-    let mut digest = 0xcbf2_9ce4_8422_2325_u64;
+    let mut words: Vec<u64> = Vec::new();
     for name in names.into_iter().rev() {
         if name.len() >= NAME || matches!(name, b"." | b"..") {
             return None;
         }
         let mut room = [0; NAME];
         room.get_mut(..name.len())?.copy_from_slice(name);
-        for word in room.as_chunks().0 {
-            digest = (digest ^ u64::from_ne_bytes(*word)).wrapping_mul(0x0100_0000_01b3);
-        }
+        words.extend(room.as_chunks().0.iter().copied().map(u64::from_ne_bytes));
     }
-    Some(digest)
+    Some(fnv_1a(words))
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@
 #![warn(clippy::indexing_slicing, reason = "it runs inside other people's programs")]
 
 pub mod decide;
+pub mod digest;
 pub mod guard;
 #[cfg(target_os = "linux")]
 pub mod layout;

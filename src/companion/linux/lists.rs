@@ -5,6 +5,7 @@ use super::scripts::links_to;
 use crate::companion::{PolicyView, real_path};
 use crate::config::ProgramPattern;
 use crate::config::programs::may_be_script;
+use sessionip_hook::digest::fnv_1a;
 use sessionip_hook::layout::{
     EXCEPTED, Exclusion, FileId, FileName, LEFT_PORTS, LISTED, LOOPBACK_LISTED, PATH_ENDS,
     PREFERRED, Program, Script, flag, path_digest,
@@ -209,17 +210,11 @@ pub(super) fn file_name(name: &[u8]) -> FileName {
     FileName(bytes)
 }
 
-/// Never 0, which stands for every program, nor [`LEFT_PORTS`].
+/// The same in every run, for it outlives the daemon in the maps. Never 0, which
+/// stands for every program, nor [`LEFT_PORTS`].
 fn number(text: &[u8]) -> u32 {
-    let digest = digest(text);
+    let digest = fnv_1a(text.iter().copied().map(u64::from));
     ((digest ^ (digest >> 32)) as u32).clamp(1, LEFT_PORTS - 1)
-}
-
-/// FNV-1a: the same in every run, for it outlives the daemon in the maps.
-fn digest(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |digest, byte| {
-        (digest ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    })
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use crate::companion::{PolicyView, real_path};
 use crate::config::ProgramPattern;
 use sessionip_hook::decide::{Exclusion, Flags, LEFT_PORTS};
+use sessionip_hook::digest::fnv_1a;
 use sessionip_hook::section::{Content, Pattern, fold};
 use std::os::windows::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -35,7 +36,7 @@ impl Lists {
                 connect: policy.connect,
                 loopback: policy.loopback.enabled,
             },
-            digest: digest(format!("{:?}{:?}", policy.programs, policy.except).as_bytes()),
+            digest: digest(&format!("{:?}{:?}", policy.programs, policy.except)),
             ..Self::default()
         };
         for pattern in &policy.programs {
@@ -142,12 +143,9 @@ fn folded(path: &Path) -> Vec<u16> {
     fold(&path.as_os_str().encode_wide().collect::<Vec<_>>())
 }
 
-/// FNV-1a, and never 0, which stands for no lists at all.
-fn digest(bytes: &[u8]) -> u64 {
-    let digest = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |digest, byte| {
-        (digest ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    digest.max(1)
+/// Never 0, which stands for no lists at all.
+fn digest(text: &str) -> u64 {
+    fnv_1a(text.bytes().map(u64::from)).max(1)
 }
 
 #[cfg(test)]
