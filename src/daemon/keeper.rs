@@ -320,7 +320,7 @@ fn sweep(
     leased: &BTreeSet<IpAddr>,
     held: &BTreeSet<IpAddr>,
 ) -> Result<(), address::ListError> {
-    for stale in addresses.stale()? {
+    for stale in addresses.ours_on_host()? {
         let ours = address::MARKED
             || config.pool.ranges.iter().any(|range| range.contains(&stale))
             || leased.contains(&stale)

@@ -113,14 +113,14 @@ fn an_ipv6_address_is_bindable_answered_and_leaves_nothing() {
         assert!(local.iter().all(|it| it.address != LEASED6), "{local:?}");
         let cards = sessionip::address::cards().unwrap();
         assert!(cards.iter().flat_map(|it| &it.addresses).all(|net| net.addr() != LEASED6));
-        assert_eq!(addresses.stale().unwrap(), [IpAddr::V6(LEASED6)]);
+        assert_eq!(addresses.ours_on_host().unwrap(), [IpAddr::V6(LEASED6)]);
         assert_eq!(addresses.whole().unwrap(), [IpAddr::V6(LEASED6)]);
         for half in [
             "address del fd00:77::101/128 dev host0",
             "-6 route del local fd00:77::101 dev host0 table local",
         ] {
             ip(half);
-            assert_eq!(addresses.stale().unwrap(), [IpAddr::V6(LEASED6)]);
+            assert_eq!(addresses.ours_on_host().unwrap(), [IpAddr::V6(LEASED6)]);
             assert_eq!(addresses.whole().unwrap(), [] as [IpAddr; 0], "{half}");
             addresses.put_on(LEASED6.into(), HOST6.into()).unwrap();
             assert_eq!(addresses.whole().unwrap(), [IpAddr::V6(LEASED6)]);
@@ -154,7 +154,7 @@ fn an_ipv6_address_is_bindable_answered_and_leaves_nothing() {
         ip("address del fd00:77::3/64 dev host0");
         addresses.take_off(LEASED6.into()).unwrap();
         addresses.take_off(LEASED6.into()).unwrap();
-        assert_eq!(addresses.stale().unwrap(), [] as [IpAddr; 0]);
+        assert_eq!(addresses.ours_on_host().unwrap(), [] as [IpAddr; 0]);
     });
     assert_eq!(host.run(everything), before);
     assert!(!is_answered());
@@ -177,7 +177,7 @@ fn an_ipv6_address_that_cannot_be_led_to_is_taken_off_again() {
         assert!(addresses.local_addresses().unwrap().iter().all(|it| it.address != taken));
         let error = addresses.put_on(LEASED6.into(), taken).unwrap_err();
         assert!(matches!(error, PutOnError::Kernel { .. }), "{error:?}");
-        assert_eq!(addresses.stale().unwrap(), [] as [IpAddr; 0]);
+        assert_eq!(addresses.ours_on_host().unwrap(), [] as [IpAddr; 0]);
         // Who has it already keeps it.
         addresses.put_on(LEASED6.into(), HOST6.into()).unwrap();
         addresses.put_on(LEASED6.into(), taken).unwrap_err();
@@ -250,7 +250,7 @@ fn put_on_again_takes_another_host_address_and_stale_ones_are_found() {
         ip("address add 10.77.0.3/24 dev host0");
         ip("route add local 10.77.0.200/32 dev lo table local");
         let mut addresses = Addresses::open().unwrap();
-        assert_eq!(addresses.stale().unwrap(), [] as [IpAddr; 0]);
+        assert_eq!(addresses.ours_on_host().unwrap(), [] as [IpAddr; 0]);
         addresses.put_on(LEASED.into(), HOST.into()).unwrap();
         addresses.put_on(LEASED.into(), [10, 77, 0, 3].into()).unwrap();
         addresses.put_on(UNLEASED.into(), HOST.into()).unwrap();
@@ -261,12 +261,12 @@ fn put_on_again_takes_another_host_address_and_stale_ones_are_found() {
         drop(addresses);
 
         let mut addresses = Addresses::open().unwrap();
-        let stale = addresses.stale().unwrap();
+        let stale = addresses.ours_on_host().unwrap();
         assert_eq!(stale, [LEASED.into(), UNLEASED.into(), IpAddr::from(private)]);
         for address in stale {
             addresses.take_off(address).unwrap();
         }
-        assert_eq!(addresses.stale().unwrap(), [] as [IpAddr; 0]);
+        assert_eq!(addresses.ours_on_host().unwrap(), [] as [IpAddr; 0]);
         assert!(ip("route show table local").contains("10.77.0.200"), "a stranger's stays");
     });
 }

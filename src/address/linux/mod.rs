@@ -342,14 +342,14 @@ impl Addresses {
     ///
     /// # Errors
     /// The kernel does not list them.
-    pub fn stale(&mut self) -> Result<Vec<IpAddr>, ListError> {
+    pub fn ours_on_host(&mut self) -> Result<Vec<IpAddr>, ListError> {
         let (routes, addresses) = self.ours()?;
         let all: BTreeSet<IpAddr> = routes.into_iter().chain(addresses).map(|(it, _)| it).collect();
         Ok(all.into_iter().collect())
     }
 
-    /// Those of [`stale`](Self::stale) that lack nothing: an IPv6 address of a network
-    /// card has its route there, too.
+    /// Those of [`ours_on_host`](Self::ours_on_host) that lack nothing: an IPv6 address
+    /// of a network card has its route there, too.
     ///
     /// # Errors
     /// The kernel does not list them.

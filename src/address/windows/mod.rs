@@ -112,7 +112,7 @@ impl Addresses {
     /// The system does not list them.
     pub fn adapters(&mut self) -> Result<Vec<Adapter>, ListError> {
         let failed = |source| ListError { what: "network interfaces", source };
-        let ours = self.stale()?;
+        let ours = self.ours_on_host()?;
         let mut adapters = adapters::adapters().map_err(failed)?;
         adapters.retain(|adapter| adapter.index != LOOPBACK);
         for adapter in &mut adapters {
@@ -229,18 +229,18 @@ impl Addresses {
     ///
     /// # Errors
     /// The system does not list them.
-    pub fn stale(&mut self) -> Result<Vec<IpAddr>, ListError> {
+    pub fn ours_on_host(&mut self) -> Result<Vec<IpAddr>, ListError> {
         let rows = table::rows().map_err(|source| ListError { what: "addresses", source })?;
         Ok(rows.into_iter().filter(is_ours).map(|row| row.address).collect())
     }
 
-    /// Those of [`stale`](Self::stale) that lack nothing: all, for an address is one
-    /// thing here.
+    /// Those of [`ours_on_host`](Self::ours_on_host) that lack nothing: all, for an
+    /// address is one thing here.
     ///
     /// # Errors
     /// The system does not list them.
     pub fn whole(&mut self) -> Result<Vec<IpAddr>, ListError> {
-        self.stale()
+        self.ours_on_host()
     }
 }
 
@@ -301,7 +301,7 @@ mod tests {
         let mut addresses = Addresses::open().unwrap();
         let local = addresses.local_addresses().unwrap();
         assert!(local.iter().any(|it| it.address == Ipv4Addr::LOCALHOST), "{local:?}");
-        assert_eq!(addresses.stale().unwrap(), [] as [IpAddr; 0]);
+        assert_eq!(addresses.ours_on_host().unwrap(), [] as [IpAddr; 0]);
         assert_eq!(addresses.duplicates().unwrap(), [] as [IpAddr; 0]);
         for adapter in addresses.adapters().unwrap() {
             assert!(!adapter.name.is_empty() && adapter.index != LOOPBACK, "{adapter:?}");

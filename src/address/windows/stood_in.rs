@@ -28,7 +28,7 @@ fn a_virtual_address_comes_can_be_bound_and_leaves_nothing() {
     let before = (addresses.adapters().unwrap(), addresses.local_addresses().unwrap());
     let card = before.0.iter().find(|it| it.host_address(LEASED.into()) == Some(HOST.into()));
     let card = card.unwrap();
-    assert_eq!(addresses.stale().unwrap(), [] as [IpAddr; 0]);
+    assert_eq!(addresses.ours_on_host().unwrap(), [] as [IpAddr; 0]);
 
     addresses.put_on(LEASED.into(), HOST.into()).unwrap();
     addresses.put_on(LEASED.into(), HOST.into()).unwrap();
@@ -36,7 +36,7 @@ fn a_virtual_address_comes_can_be_bound_and_leaves_nothing() {
     // It is no address of the host's, for whoever asks what those are.
     assert_eq!((addresses.adapters().unwrap(), addresses.local_addresses().unwrap()), before);
     assert!(cards().unwrap().iter().all(|it| it.addresses.iter().all(|net| net.addr() != LEASED)));
-    assert_eq!(addresses.stale().unwrap(), [IpAddr::V4(LEASED)]);
+    assert_eq!(addresses.ours_on_host().unwrap(), [IpAddr::V4(LEASED)]);
     assert!(
         matches!(addresses.put_on(HOST.into(), HOST.into()), Err(PutOnError::Taken(it)) if it == HOST)
     );
@@ -50,13 +50,13 @@ fn a_virtual_address_comes_can_be_bound_and_leaves_nothing() {
 
     // As the next daemon finds it after a crash.
     let mut addresses = Addresses::open().unwrap();
-    let stale = addresses.stale().unwrap();
+    let stale = addresses.ours_on_host().unwrap();
     assert_eq!(stale.len(), 2, "{stale:?}");
     for address in stale {
         addresses.take_off(address).unwrap();
         addresses.take_off(address).unwrap();
     }
-    assert_eq!(addresses.stale().unwrap(), [] as [IpAddr; 0]);
+    assert_eq!(addresses.ours_on_host().unwrap(), [] as [IpAddr; 0]);
     assert!(TcpListener::bind((LEASED, 9000)).is_err());
 
     // The neighbour answers, we and nobody do not.
