@@ -7,10 +7,16 @@ use crate::lease::Family;
 use std::net::IpAddr;
 
 /// What of ICMP comes in for a virtual address and may be about a translated flow.
-/// All of it in IPv4. In IPv6 the errors (RFC 4443, section 4) and answers to a
-/// ping: neighbours are discovered and groups joined by ICMPv6 as well, which is
-/// nobody's but the kernel's.
-const fn icmp(family: Family) -> &'static [&'static str] {
+/// All of it in IPv4. In IPv6 errors and answers to a ping: neighbours are
+/// discovered and groups joined by ICMPv6 as well, which is nobody's but the
+/// kernel's.
+fn icmp(family: Family) -> impl Iterator<Item = &'static str> {
+    let answer = (family == Family::Ipv6).then_some(pings::answer(family));
+    errors(family).iter().copied().chain(answer)
+}
+
+/// Errors (RFC 4443, section 4); in IPv4 they are no kinds of their own here.
+pub(super) const fn errors(family: Family) -> &'static [&'static str] {
     match family {
         Family::Ipv4 => &["-p icmp"],
         Family::Ipv6 => &[
@@ -18,7 +24,6 @@ const fn icmp(family: Family) -> &'static [&'static str] {
             "-p icmpv6 -m icmp6 --icmpv6-type 2",
             "-p icmpv6 -m icmp6 --icmpv6-type 3",
             "-p icmpv6 -m icmp6 --icmpv6-type 4",
-            "-p icmpv6 -m icmp6 --icmpv6-type 129",
         ],
     }
 }
@@ -45,7 +50,7 @@ pub(super) fn raw(rules: &RuleSet, family: Family) -> Vec<String> {
         format!("-A {IN} -p udp {}", queue(OTHER_IN)),
     ]);
     lines.extend(pings::passed_over(rules, family));
-    lines.extend(icmp(family).iter().map(|kind| format!("-A {IN} {kind} {}", queue(OTHER_IN))));
+    lines.extend(icmp(family).map(|kind| format!("-A {IN} {kind} {}", queue(OTHER_IN))));
     lines.extend(pings::out(rules, family));
     lines
 }

@@ -7,7 +7,7 @@
 //! has begun with it, changed or not, may be another session's.
 
 use super::super::PINGS;
-use super::lines::{excluded, queue, quoted, ranges};
+use super::lines::{errors, excluded, queue, quoted, ranges};
 use super::{ANSWER, ASK, IN, PING, RuleSet};
 use crate::lease::Family;
 
@@ -25,7 +25,7 @@ const fn request(family: Family) -> &'static str {
     }
 }
 
-const fn answer(family: Family) -> &'static str {
+pub(super) const fn answer(family: Family) -> &'static str {
     match family {
         Family::Ipv4 => "-p icmp -m icmp --icmp-type echo-reply",
         Family::Ipv6 => "-p icmpv6 -m icmp6 --icmpv6-type echo-reply",
@@ -33,18 +33,9 @@ const fn answer(family: Family) -> &'static str {
 }
 
 /// Errors, and among them those about pings, by a program of the hook.
-fn errors(rules: &RuleSet, family: Family) -> Option<Vec<String>> {
+fn errors_about_pings(rules: &RuleSet, family: Family) -> Option<Vec<String>> {
     let program = program(rules, "program-ping_error")?;
-    let kinds: &[&str] = match family {
-        Family::Ipv4 => &["-p icmp"],
-        Family::Ipv6 => &[
-            "-p icmpv6 -m icmp6 --icmpv6-type 1",
-            "-p icmpv6 -m icmp6 --icmpv6-type 2",
-            "-p icmpv6 -m icmp6 --icmpv6-type 3",
-            "-p icmpv6 -m icmp6 --icmpv6-type 4",
-        ],
-    };
-    Some(kinds.iter().map(|kind| format!("{kind} {program}")).collect())
+    Some(errors(family).iter().map(|kind| format!("{kind} {program}")).collect())
 }
 
 /// Runs a program on the packets that the rest of the rule has chosen.
@@ -78,14 +69,14 @@ pub(super) fn out(rules: &RuleSet, family: Family) -> Vec<String> {
 
 /// In `raw`: what comes in and has its turn after conntrack.
 pub(super) fn passed_over(rules: &RuleSet, family: Family) -> Vec<String> {
-    let Some(errors) = errors(rules, family) else { return Vec::new() };
+    let Some(errors) = errors_about_pings(rules, family) else { return Vec::new() };
     let kinds = [answer(family).to_owned()].into_iter().chain(errors);
     kinds.map(|kind| format!("-A {IN} {kind} -j RETURN")).collect()
 }
 
 /// In `mangle`: answers, and errors about pings.
 pub(super) fn answers(rules: &RuleSet, family: Family) -> Vec<String> {
-    let Some(errors) = errors(rules, family) else { return Vec::new() };
+    let Some(errors) = errors_about_pings(rules, family) else { return Vec::new() };
     let queue = queue(rules, PINGS);
     let jumps = ranges(rules, family).map(|(first, last)| {
         let icmp = icmp(family);
