@@ -154,19 +154,18 @@ pub(crate) extern "C" fn _nss_sessionip_gethostbyaddr_r(
     })
 }
 
-#[expect(unsafe_code, reason = "an address of glibc's")]
 fn address_at(at: *const c_void, size: libc::socklen_t, family: c_int) -> Option<IpAddr> {
     match (family, size) {
-        (libc::AF_INET, 4..) => {
-            // SAFETY: glibc says that there are at least as many bytes.
-            Some(IpAddr::from(unsafe { at.cast::<[u8; 4]>().read_unaligned() }))
-        }
-        (libc::AF_INET6, 16..) => {
-            // SAFETY: as above.
-            Some(IpAddr::from(unsafe { at.cast::<[u8; 16]>().read_unaligned() }))
-        }
+        (libc::AF_INET, 4..) => Some(octets::<4>(at).into()),
+        (libc::AF_INET6, 16..) => Some(octets::<16>(at).into()),
         _ => None,
     }
+}
+
+#[expect(unsafe_code, reason = "an address of glibc's")]
+fn octets<const LENGTH: usize>(at: *const c_void) -> [u8; LENGTH] {
+    // SAFETY: glibc said that there are at least as many bytes.
+    unsafe { at.cast::<[u8; LENGTH]>().read_unaligned() }
 }
 
 fn host(
