@@ -52,6 +52,7 @@ fn measure(criterion: &mut Criterion) -> Outcome<()> {
         loopback: Loopback::default(),
         isolate_loopback: true,
     })?;
+    companion.begin()?;
     let entry = SessionEntry {
         id: SessionId(1),
         ipv4: Some(V.parse()?),

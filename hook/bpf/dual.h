@@ -7,6 +7,12 @@
  * listen. No program that sees a UDP socket being bound may put it there; so
  * the daemon is told, and runs find_dual_udp over all UDP sockets. Whoever
  * closes takes his socket out, without our doing.
+ *
+ * What was moved by a hook that is gone has no mark any more, and what was moved
+ * before its session had an IPv6 address has none of that. Such sockets the daemon
+ * puts into TO_MARK, and runs mark_tcp and find_dual_udp over all there are, and
+ * lead_to_tcp for each listener: an iterator over TCP sockets may hold their locks,
+ * which putting one into DUAL takes.
  */
 #pragma once
 
@@ -18,6 +24,14 @@ struct udp_iteration {
 	void *meta;
 	struct udp_sock *udp_sk;
 };
+/* The same in net/ipv4/tcp_ipv4.c. */
+struct tcp_iteration {
+	void *meta;
+	struct sock_common *sk_common;
+};
+
+/* The length of an Ethernet header. */
+enum { ETH_HLEN = 14 };
 
 INLINE bool has_other_places(const struct bound *mark)
 {
@@ -54,11 +68,63 @@ SEC("cgroup/post_bind6") int bound6(struct bpf_sock *sk)
 	return 1;
 }
 
+INLINE void mark_again(void *sk)
+{
+	__u64 cookie = bpf_get_socket_cookie(sk);
+	struct bound *found = bpf_map_lookup_elem(&TO_MARK, &cookie);
+	if (!found)
+		return;
+	struct bound *mark = bpf_sk_storage_get(&BOUND, sk, 0, 0);
+	if (mark && (mark->moved || !(found->moved & REPLACES))) {
+		if (has_other_places(mark))
+			mark->also[VIRTUAL_ADDRESS] = found->also[VIRTUAL_ADDRESS];
+		return;
+	}
+	mark = bpf_sk_storage_get(&BOUND, sk, found, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!mark)
+		return;
+	*mark = *found;
+	mark->moved &= ~REPLACES;
+}
+
+SEC("iter/tcp") int mark_tcp(struct tcp_iteration *at)
+{
+	if (at->sk_common)
+		mark_again(at->sk_common);
+	return 0;
+}
+
+/* What it is given is no packet but, after an Ethernet header, where a listener is
+ * bound. */
+SEC("classifier") int lead_to_tcp(struct __sk_buff *skb)
+{
+	struct place at = {};
+	struct bpf_sock_tuple tuple = {};
+	if (bpf_skb_load_bytes(skb, ETH_HLEN, &at, sizeof at))
+		return 0;
+	tuple.ipv4.daddr = at.address.word[3];
+	tuple.ipv4.dport = htons(at.port);
+	struct bpf_sock *sk =
+		bpf_sk_lookup_tcp(skb, &tuple, sizeof tuple.ipv4, BPF_F_CURRENT_NETNS, 0);
+	if (!sk)
+		return 0;
+	struct bound *mark = bpf_sk_storage_get(&BOUND, sk, 0, 0);
+	if (has_other_places(mark))
+		for (int i = 0; i < OTHER_PLACES; i++) {
+			struct place key = { mark->also[i], mark->port, IPPROTO_TCP };
+			if (!unset(&key.address))
+				bpf_map_update_elem(&DUAL, &key, sk, BPF_ANY);
+		}
+	bpf_sk_release(sk);
+	return 0;
+}
+
 SEC("iter/udp") int find_dual_udp(struct udp_iteration *at)
 {
 	struct udp_sock *sk = at->udp_sk;
 	if (!sk)
 		return 0;
+	mark_again(sk);
 	struct bound *mark = bpf_sk_storage_get(&BOUND, (void *)sk, 0, 0);
 	if (!has_other_places(mark))
 		return 0;

@@ -176,6 +176,8 @@ struct ping {
  * but 127.0.0.1 or ::1, at a port of the kernel's choice or where one of its
  * session has such a port. */
 enum { MOVED_HERE = 1, ASKED_ANY = 2, GIVEN_HERE = 4 };
+/* In TO_MARK only: it goes before a mark that says that nobody moved it. */
+enum { REPLACES = 8 };
 enum { VIRTUAL_ADDRESS, SESSION_LOOPBACK, OTHER_PLACES };
 struct bound {
 	__u32 session;
@@ -266,6 +268,9 @@ MAP(REDIRECTED_TO, BPF_MAP_TYPE_SK_STORAGE, int, struct redirects, 0, BPF_F_NO_P
 MAP(TOLD, BPF_MAP_TYPE_SK_STORAGE, int, struct told, 0, BPF_F_NO_PREALLOC);
 
 MAP(DUAL, BPF_MAP_TYPE_SOCKHASH, struct place, __u64, 16384, 0);
+
+/* By cookie, the marks of sockets that were bound before the hook was there. */
+MAP(TO_MARK, BPF_MAP_TYPE_HASH, __u64, struct bound, 16384, BPF_F_NO_PREALLOC);
 
 /* Cookies of UDP sockets that belong into DUAL. */
 struct {

@@ -30,6 +30,8 @@ plain!(
     OptionWord = 32 bytes,
     Owner = 40 bytes,
     Moved = 40 bytes,
+    Bound = 44 bytes,
+    Place = 20 bytes,
     Closed = 96 bytes,
     Ping = 80 bytes,
 );
@@ -246,6 +248,43 @@ pub struct Owner {
     pub flags: u32,
     /// The executable.
     pub file: FileId,
+}
+
+/// `struct bound`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Bound {
+    /// The session.
+    pub session: u32,
+    /// [`MOVED_HERE`] and the like.
+    pub moved: u32,
+    /// Where a dual-stack socket is to be found as well: at its session's virtual
+    /// IPv6 address, and at its private one.
+    pub also: [Address; 2],
+    /// Host order.
+    pub port: u16,
+    /// The IP protocol's number.
+    pub protocol: u16,
+}
+
+/// In [`Bound`]: it was moved.
+pub const MOVED_HERE: u32 = 1;
+/// In [`Bound`]: it had asked for any address.
+pub const ASKED_ANY: u32 = 2;
+/// In [`Bound`], for the kernel side to read: it goes before a mark that says that
+/// nobody moved it.
+pub const REPLACES: u32 = 8;
+
+/// `struct place`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(C)]
+pub struct Place {
+    /// The address.
+    pub address: Address,
+    /// Host order.
+    pub port: u16,
+    /// The IP protocol's number.
+    pub protocol: u16,
 }
 
 /// `struct moved`.

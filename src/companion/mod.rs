@@ -31,7 +31,7 @@ pub use windows::{
 #[cfg(target_os = "linux")]
 pub use linux::{
     Before, CHOOSES_SOURCES, Closed, ClosedSockets, Companion, FINDS_DUAL, FOLLOWS_SCRIPTS,
-    LoadError, Moved, NewDual, NotedPings, Options, OwnerMap, PolicyError, ProgramError,
+    FindError, LoadError, Moved, NewDual, NotedPings, Options, OwnerMap, PolicyError, ProgramError,
     SocketOwner, TableError, UnloadError, executable, file_of, forget_stale, standing,
 };
 

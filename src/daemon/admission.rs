@@ -128,7 +128,8 @@ impl Keeper {
                 None => held.lacks.push(family),
             }
         }
-        if !added.is_empty() {
+        let has_more = !added.is_empty();
+        if has_more {
             let entry = self.entry(&held);
             if let Err(error) = self.companion.admit(&held.session, &entry) {
                 for address in added {
@@ -139,6 +140,9 @@ impl Keeper {
             }
         }
         self.sessions.insert(id, held);
+        if has_more {
+            self.find_again();
+        }
         self.line.set_host(self.host())?;
         self.save();
         Ok(())

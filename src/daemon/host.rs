@@ -89,6 +89,9 @@ impl Keeper {
         let held = Held { ipv6_withheld: withheld, ..held.clone() };
         self.companion.admit(&held.session, &self.entry(&held))?;
         self.sessions.insert(id, held);
+        if given {
+            self.find_again();
+        }
         Ok(self.line.set_host(self.host())?)
     }
 

@@ -73,7 +73,7 @@ impl Keeper {
         self.forget_the_dead()?;
         self.apply()?;
         self.companion.begin()?;
-        self.find_dual();
+        self.find_again();
         self.follow_sockets()?;
         // What met the rules of a daemon that crashed is none of our count.
         self.switch.count_anew();
@@ -210,6 +210,13 @@ impl Keeper {
     /// Dual-stack sockets that were moved are to be found by IPv6 as well.
     pub(super) fn find_dual(&mut self) {
         warn_on("have dual-stack sockets found by IPv6", self.companion.find_dual());
+    }
+
+    /// What listens at its session's addresses is to be found at all of them: those
+    /// that it had before a stop, and one that has come since.
+    pub(super) fn find_again(&mut self) {
+        let found = self.companion.find_again(&self.logins);
+        warn_on("have sessions' listeners found at all their addresses", found);
     }
 
     /// Tells of programs that run without the hook, of each once.

@@ -335,6 +335,7 @@ fn an_ipv6_address_that_is_off_the_host_is_not_given() {
     until("and given", || ana.seen_by(at_far6()) == Ok(six));
     assert_eq!(ana.listen("tcp-v6only", "[::]:9002"), at(six, 9002));
     assert_eq!(far.meet(at(six, 9002)).unwrap().who, "session-1");
+    assert_eq!(far.meet(at(six, 9001)).unwrap().who, "session-1", "it was bound meanwhile");
 }
 
 #[test]

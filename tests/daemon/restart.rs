@@ -1,9 +1,11 @@
 //! What goes on when the daemon is killed, stopped, started twice, or reloaded?
 
+use crate::actor::Actor;
 use crate::world::{ANA, BEN, World, at, at_far, complaint, now, until};
 use nix::sys::signal::Signal;
 use sessionip::lab::network::HOST;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// DESIGN.md promises that new connections are virtualised again so soon.
@@ -139,7 +141,7 @@ fn a_second_daemon_is_refused_and_harms_nothing() {
     let v1 = world.address(1);
     ana.listen("tcp", "0.0.0.0:9000");
     let (tables, traces) = (world.tables(), world.traces("control"));
-    let holds = |ana: &mut crate::actor::Actor, far: &mut crate::actor::Actor| {
+    let holds = |ana: &mut Actor, far: &mut Actor| {
         assert_eq!(world.tables(), tables);
         assert_eq!(world.traces("control"), traces);
         assert_eq!(ana.seen_by(at_far()), Ok(v1));
@@ -189,6 +191,94 @@ fn a_stopped_daemon_leaves_nothing_and_sessions_run_on() {
         assert_eq!(world.address(1), v1);
         assert_eq!(ana.seen_by(at_far()), Ok(v1));
         assert_eq!(far.meet(at(v1, 9000)).unwrap().who, "session-1");
+    }
+}
+
+const BOTH: &str = "'10.77.0.101-10.77.0.104', 'fd77::101-fd77::104'";
+
+/// Servers of a session, and where each is found: by itself and from the far side.
+fn serve(world: &World, ana: &mut Actor) -> (Vec<SocketAddr>, Vec<SocketAddr>) {
+    let (v4, v6) = (world.address(1), world.ipv6(1));
+    for protocol in ["tcp", "udp"] {
+        assert_eq!(ana.listen(protocol, "[::]:9000"), at(v4, 9000));
+        assert_eq!(ana.listen(protocol, "0.0.0.0:9001"), at(v4, 9001));
+        assert_eq!(ana.listen(&format!("{protocol}-v6only"), "[::]:9002"), at(v6, 9002));
+    }
+    let localhost = ["127.0.0.1:9000", "127.0.0.1:9001", "[::1]:9000", "[::1]:9002"];
+    let by_itself = localhost.map(|text| text.parse().unwrap()).to_vec();
+    (by_itself, vec![at(v4, 9000), at(v6, 9000), at(v4, 9001), at(v6, 9002)])
+}
+
+/// A datagram to a dual-stack socket by IPv6 may come before it is found.
+#[track_caller]
+fn are_found(actor: &mut Actor, servers: &[SocketAddr]) {
+    for server in servers {
+        let met = actor.meet(server).map(|met| met.who);
+        assert_eq!(met.as_deref(), Ok("session-1"), "{server}");
+        until(&server.to_string(), || {
+            actor.tell(&format!("ask_connected {server}")).is_ok_and(|it| it.contains("session-1"))
+        });
+    }
+}
+
+#[test]
+fn what_was_moved_is_found_everywhere_again_after_a_stop_and_a_start() {
+    let mut world = World::with_ranges(BOTH, "");
+    let mut far = world.far();
+    let (mut ana, mut ben) = (world.actor(1, ANA), world.actor(2, BEN));
+    let (by_itself, from_afar) = serve(&world, &mut ana);
+    let (v1, v2) = (world.address(1), world.ipv6(2));
+    are_found(&mut ana, &by_itself);
+    are_found(&mut far, &from_afar);
+    assert!(world.end(Signal::SIGTERM).success());
+    // What is not of the session is not taken for its server.
+    world.host(&["ip", "route", "add", "local", &format!("{v1}/32"), "dev", "lo"]);
+    let mut outside = world.outside();
+    assert_eq!(outside.listen("tcp", at(v1, 9005)), at(v1, 9005));
+    world.host(&["ip", "route", "del", "local", &format!("{v1}/32"), "dev", "lo"]);
+    world.start();
+    assert_eq!((world.address(1), world.ipv6(2)), (v1, v2));
+    are_found(&mut ana, &by_itself);
+    are_found(&mut far, &from_afar);
+    assert_eq!(ana.meet("127.0.0.1:9005"), Err("ECONNREFUSED".into()));
+    assert_eq!(ben.meet("127.0.0.1:9000"), Err("ECONNREFUSED".into()));
+}
+
+/// A newer version, whose hook cannot take over what this one's left.
+#[test]
+fn an_update_with_another_layout_loses_no_bind_and_no_listener() {
+    let mut world = World::with_ranges(BOTH, "");
+    let mut far = world.far();
+    let (mut ana, mut ben) = (world.actor(1, ANA), world.actor(2, BEN));
+    let (by_itself, from_afar) = serve(&world, &mut ana);
+    let v2 = world.address(2);
+    world.end(Signal::SIGKILL);
+    let pins = world.directory.path().join("control/bpf");
+    let current = pins.join(format!("v{}", sessionip_hook::LAYOUT));
+    let other = pins.join("v0123456789abcdef");
+    std::fs::rename(current, &other).unwrap();
+    // It binds all the time while the daemon starts.
+    let started = AtomicBool::new(false);
+    let last = std::thread::scope(|scope| {
+        let binds = scope.spawn(|| {
+            let mut port = 10_000;
+            while !started.load(Ordering::Relaxed) {
+                port += 1;
+                assert_eq!(ben.listen("tcp", at([0; 4].into(), port)), at(v2, port));
+            }
+            port
+        });
+        world.start();
+        started.store(true, Ordering::Relaxed);
+        binds.join().unwrap()
+    });
+    assert!(!other.exists());
+    println!("{} binds meanwhile", last - 10_000);
+    are_found(&mut ana, &by_itself);
+    are_found(&mut far, &from_afar);
+    for port in 10_001..=last {
+        let met = ben.meet(at(Ipv4Addr::LOCALHOST.into(), port)).map(|met| met.who);
+        assert_eq!(met.as_deref(), Ok("session-2"), "{port}");
     }
 }
 

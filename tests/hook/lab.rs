@@ -119,6 +119,7 @@ impl Lab {
             companion.set_session(self.cgroup(In::Session(id)), &entry).unwrap();
         }
         companion.set_policy(&policy()).unwrap();
+        companion.begin().unwrap();
         self.companion = Some(companion);
     }
 

@@ -106,6 +106,7 @@ impl World {
             isolate_loopback: true,
         })
         .unwrap();
+        hook.begin().unwrap();
         for (session, ipv4) in [(1, None), (2, Some(Ipv4Addr::new(10, 88, 0, 102)))] {
             let id = SessionId(session);
             let cgroup = self.scopes.session(id).unwrap().scope.cgroup;

@@ -94,6 +94,21 @@ pub enum PolicyError {
     Program(#[from] ProgramError),
 }
 
+/// Why sockets are not found again.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FindError {
+    /// The kernel lists none.
+    #[error("the kernel does not list its sockets")]
+    List(#[from] io::Error),
+    /// A map.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// A program that marks them.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+}
+
 /// Why something of the companion is still there.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {action} {path}", path = path.display())]

@@ -1,5 +1,6 @@
 //! The eBPF programs and the maps through which they are told what to do.
 
+mod again;
 mod descendants;
 mod error;
 mod handles;
@@ -16,7 +17,7 @@ mod sessions;
 mod table;
 mod told;
 
-pub use error::{LoadError, PolicyError, ProgramError, TableError, UnloadError};
+pub use error::{FindError, LoadError, PolicyError, ProgramError, TableError, UnloadError};
 pub use handles::{ClosedSockets, NewDual, NotedPings, OwnerMap};
 pub use open::Before;
 pub use pins::forget_stale;
@@ -81,6 +82,9 @@ pub struct Companion {
     follows_scripts: bool,
     epoch: Arc<AtomicU32>,
     moved: Table<u64, layout::Moved>,
+    to_mark: Table<u64, layout::Bound>,
+    /// There was nothing to take over, and [`begin`](Self::begin) is to come.
+    waits: bool,
     counters: Sums,
 }
 
@@ -89,7 +93,8 @@ impl Companion {
     /// maps, with the sessions in them, and without a moment in which a bind
     /// goes unseen. Sessions that have ended since are for the caller to
     /// [`retain`](Self::retain). Works for the network namespace of the
-    /// calling thread, from the first [`set_policy`](Self::set_policy) on.
+    /// calling thread, from the first [`set_policy`](Self::set_policy) on; where
+    /// there was nothing to take over, from [`begin`](Self::begin) on.
     ///
     /// # Errors
     /// See [`LoadError`]; a hook that was there before is left as it was.
@@ -120,6 +125,7 @@ impl Companion {
         let descendants = Table::open(&mut ebpf, "DESCENDANTS")?;
         let mut scripts = Scripts::open(&mut ebpf)?;
         let moved = Table::open(&mut ebpf, "MOVED")?;
+        let to_mark = Table::open(&mut ebpf, "TO_MARK")?;
         let counters = Sums::open(&mut ebpf)?;
         let closed = Some(take(&mut ebpf, "CLOSED")?);
         let pings = Some(take(&mut ebpf, "PINGS")?);
@@ -128,6 +134,7 @@ impl Companion {
         programs.verify(ALWAYS)?;
         scripts.teach()?;
         programs.verify(FINDERS)?;
+        let waits = pins.is_new();
         let mut companion = Self {
             programs,
             pins,
@@ -151,6 +158,8 @@ impl Companion {
             follows_scripts: false,
             epoch: Arc::default(),
             moved,
+            to_mark,
+            waits,
             counters,
         };
         let known = companion.config.value()?;

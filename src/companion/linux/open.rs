@@ -44,14 +44,6 @@ impl Before {
 }
 
 impl Companion {
-    /// The maps are what the programs read: there is nothing to be said at once.
-    ///
-    /// # Errors
-    /// None.
-    pub fn begin(&mut self) -> Result<(), TableError> {
-        Ok(())
-    }
-
     /// A session has come, or has other addresses now, which must be on the host
     /// already.
     ///

@@ -17,6 +17,8 @@ use std::{fs, io};
 pub(super) struct Pins {
     directory: PathBuf,
     current: PathBuf,
+    /// Nobody left anything of this layout.
+    is_new: bool,
 }
 
 impl Pins {
@@ -31,12 +33,18 @@ impl Pins {
                 .map_err(|error| failed("mount", error.into()))?;
         }
         let current = directory.join(format!("v{}", sessionip_hook::LAYOUT));
+        let is_new = !current.exists();
         fs::create_dir_all(&current).map_err(|error| failed("create a folder in", error))?;
-        Ok(Self { directory: directory.to_owned(), current })
+        Ok(Self { directory: directory.to_owned(), current, is_new })
     }
 
     pub(super) fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// There is nothing to take over.
+    pub(super) fn is_new(&self) -> bool {
+        self.is_new
     }
 
     /// The folder of this layout.

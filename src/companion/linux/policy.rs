@@ -9,12 +9,32 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 impl Companion {
-    /// From now on this is whom the hook works for.
+    /// The sessions, their addresses and the policy are told: the hook works. One of
+    /// another layout, which a daemon before left, has done so until now.
+    ///
+    /// # Errors
+    /// As [`set_policy`](Self::set_policy).
+    pub fn begin(&mut self) -> Result<(), PolicyError> {
+        self.waits = false;
+        if self.pins.is_new()
+            && let Some(policy) = self.policy.clone()
+        {
+            self.set_policy(&policy)?;
+        }
+        self.pins.remove_other_layouts();
+        Ok(())
+    }
+
+    /// From now on this is whom the hook works for, if it has [begun](Self::begin) or
+    /// taken over what was there.
     ///
     /// # Errors
     /// It took effect in part; it may be set again.
     pub fn set_policy(&mut self, policy: &PolicyView) -> Result<(), PolicyError> {
         self.policy = Some(policy.clone());
+        if self.waits {
+            return Ok(());
+        }
         let lists = Lists::compile(policy);
         let scripts = lists.scripts && self.can_follow_scripts();
         let optional = [
@@ -47,9 +67,7 @@ impl Companion {
             // Nobody takes marks away any more, and numbers of processes return.
             self.descendants.replace(&BTreeMap::new())?;
         }
-        self.begin_epoch()?;
-        self.pins.remove_other_layouts();
-        Ok(())
+        Ok(self.begin_epoch()?)
     }
 
     /// Older kernels cannot: there a listed script means nobody.
@@ -80,7 +98,7 @@ impl Companion {
     /// # Errors
     /// It took effect in part; it may be called again.
     pub fn refresh_programs(&mut self) -> Result<(), PolicyError> {
-        let Some(policy) = self.policy.clone() else { return Ok(()) };
+        let Some(policy) = self.policy.clone().filter(|_| !self.waits) else { return Ok(()) };
         let is_first_script = !self.follows_scripts && Lists::compile(&policy).scripts;
         if is_first_script && self.can_follow_scripts() {
             return self.set_policy(&policy);

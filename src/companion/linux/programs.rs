@@ -4,9 +4,13 @@ use super::links;
 use super::pins::Pins;
 use crate::companion::{LoadError, ProgramError};
 use aya::programs::links::FdLink;
-use aya::programs::{CgroupAttachMode, CgroupSkbAttachType, Program, ProgramError as AyaError};
+use aya::programs::{
+    CgroupAttachMode, CgroupSkbAttachType, Program, ProgramError as AyaError, TestRun as _,
+    TestRunOptions,
+};
 use aya::{Btf, Ebpf};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
+use sessionip_hook::layout;
 use std::collections::BTreeSet;
 use std::error::Error;
 use std::fs::{self, File};
@@ -36,8 +40,9 @@ pub(super) const ALWAYS: &[&str] = &[
     "ping",
     "ping_error",
 ];
-/// Run by [`Programs::find_dual`], and attached nowhere.
-pub(super) const FINDERS: &[&str] = &["find_dual_udp"];
+/// Run by [`Programs::find_dual`] and [`Programs::find_again`], and attached
+/// nowhere.
+pub(super) const FINDERS: &[&str] = &["find_dual_udp", "mark_tcp", "lead_to_tcp"];
 /// `isolation.sources`.
 pub(super) const SOURCES: &[&str] = &["egress"];
 /// `isolation.listeners`.
@@ -140,19 +145,43 @@ impl Programs {
     /// Has every UDP socket of this network namespace looked at that may have to be
     /// found by IPv6 as well.
     pub(super) fn find_dual(&mut self) -> Result<(), ProgramError> {
-        for name in FINDERS {
-            let run = |ebpf: &mut Ebpf| -> Result<(), Box<dyn Error + Send + Sync>> {
-                let Program::Iter(program) = program(ebpf, name)? else {
-                    return Err(AyaError::UnexpectedProgramType.into());
-                };
-                let id = program.attach()?;
-                let mut sockets = program.take_link(id)?.into_file()?;
-                // It prints nothing: reading is what runs it.
-                io::copy(&mut sockets, &mut io::sink())?;
-                Ok(())
-            };
-            run(&mut self.ebpf).map_err(failed(name, "run"))?;
+        self.iterate("find_dual_udp")
+    }
+
+    /// Has the sockets of TO_MARK marked, and then the dual-stack ones found by IPv6
+    /// again: those of UDP, and these listeners.
+    pub(super) fn find_again(&mut self, listeners: &[layout::Place]) -> Result<(), ProgramError> {
+        self.iterate("mark_tcp")?;
+        self.iterate("find_dual_udp")?;
+        for place in listeners {
+            self.lead(place).map_err(failed("lead_to_tcp", "run"))?;
         }
+        Ok(())
+    }
+
+    fn iterate(&mut self, name: &'static str) -> Result<(), ProgramError> {
+        let run = |ebpf: &mut Ebpf| -> Result<(), Box<dyn Error + Send + Sync>> {
+            let Program::Iter(program) = program(ebpf, name)? else {
+                return Err(AyaError::UnexpectedProgramType.into());
+            };
+            let id = program.attach()?;
+            let mut sockets = program.take_link(id)?.into_file()?;
+            // It prints nothing: reading is what runs it.
+            io::copy(&mut sockets, &mut io::sink())?;
+            Ok(())
+        };
+        run(&mut self.ebpf).map_err(failed(name, "run"))
+    }
+
+    fn lead(&mut self, to: &layout::Place) -> Result<(), AyaError> {
+        let Program::SchedClassifier(program) = program(&mut self.ebpf, "lead_to_tcp")? else {
+            return Err(AyaError::UnexpectedProgramType);
+        };
+        // A frame without sender, receiver and type, and what the program reads.
+        let [a, b] = to.port.to_ne_bytes();
+        let [c, d] = to.protocol.to_ne_bytes();
+        let frame = [&[0; 14], to.address.0.as_slice(), &[a, b, c, d]].concat();
+        program.test_run(TestRunOptions { data_in: Some(&frame), ..TestRunOptions::new() })?;
         Ok(())
     }
 
@@ -185,7 +214,7 @@ fn is_interrupted(error: &AyaError) -> bool {
         if io_error.kind() == io::ErrorKind::WouldBlock)
 }
 
-#[expect(clippy::wildcard_enum_match_arm, reason = "the object has eight of aya's many kinds")]
+#[expect(clippy::wildcard_enum_match_arm, reason = "the object has nine of aya's many kinds")]
 fn load(program: &mut Program, name: &str) -> Result<(), AyaError> {
     match program {
         Program::CgroupSockAddr(program) => program.load(),
@@ -194,7 +223,11 @@ fn load(program: &mut Program, name: &str) -> Result<(), AyaError> {
         Program::SocketFilter(program) => program.load(),
         Program::SockOps(program) => program.load(),
         Program::SkLookup(program) => program.load(),
-        Program::Iter(program) => program.load("udp", &Btf::from_sys_fs()?),
+        Program::SchedClassifier(program) => program.load(),
+        Program::Iter(program) => {
+            let protocol = if name == "mark_tcp" { "tcp" } else { "udp" };
+            program.load(protocol, &Btf::from_sys_fs()?)
+        }
         Program::BtfTracePoint(program) => program.load(&tracepoint(name), &Btf::from_sys_fs()?),
         _ => Err(AyaError::UnexpectedProgramType),
     }
@@ -209,7 +242,7 @@ fn remove_pin(path: &Path) -> io::Result<()> {
 
 /// Links to cgroups always allow several programs in one place: other tools'
 /// run beside ours.
-#[expect(clippy::wildcard_enum_match_arm, reason = "the object has eight of aya's many kinds")]
+#[expect(clippy::wildcard_enum_match_arm, reason = "the object has nine of aya's many kinds")]
 fn attach(program: &mut Program, cgroup: &File) -> Result<FdLink, Box<dyn Error + Send + Sync>> {
     const MODE: CgroupAttachMode = CgroupAttachMode::Single;
     match program {

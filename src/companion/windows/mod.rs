@@ -16,7 +16,7 @@ pub use sessionip_hook::refusal::Refusal;
 
 use super::{Counters, HostAddress, PolicyView, SessionEntry, Unhooked};
 use crate::address::Leading;
-use crate::session::SessionId;
+use crate::session::{SessionId, Sessions};
 use inject::Injector;
 use lists::Lists;
 use reports::Reports;
@@ -209,6 +209,14 @@ impl Companion {
     /// # Errors
     /// None.
     pub fn find_dual(&mut self) -> Result<(), TableError> {
+        Ok(())
+    }
+
+    /// A program's own DLL knows what it has moved.
+    ///
+    /// # Errors
+    /// None.
+    pub fn find_again(&mut self, _: &Sessions) -> Result<(), TableError> {
         Ok(())
     }
 
