@@ -57,7 +57,7 @@ pub fn source(leaving: &Leaving, caller: &Caller, tables: &impl Tables) -> Sourc
 }
 
 /// The session's own address, where it is the source for that target. Not where
-/// the target is this host, which answers a socket wherever it is bound.
+/// the target is this host; of localhost and the like the routes say that.
 fn own(leaving: &Leaving, caller: &Caller, tables: &impl Tables) -> Option<Ipv6Addr> {
     let Leaving { target, port, protocol, .. } = *leaving;
     let (flags, session) = (tables.flags(), caller.session?);
@@ -71,16 +71,8 @@ fn own(leaving: &Leaving, caller: &Caller, tables: &impl Tables) -> Option<Ipv6A
         Some(_) => session.ipv4?.to_ipv6_mapped(),
         None => session.ipv6?,
     };
-    let is_here = || is_loopback(target) || tables.on_host(target) || tables.in_pool(target);
+    let is_here = || tables.on_host(target) || tables.in_pool(target);
     (tables.leads_over_pool_nic(target) && !is_here()).then_some(own)
-}
-
-/// As a target the unspecified address is localhost, on Linux.
-fn is_loopback(target: Ipv6Addr) -> bool {
-    match target.to_ipv4_mapped() {
-        Some(ipv4) => ipv4.is_loopback() || ipv4.is_unspecified(),
-        None => target.is_loopback() || target.is_unspecified(),
-    }
 }
 
 /// A port of the system's choice is nobody's to exclude.

@@ -1,6 +1,6 @@
 //! The DLL's way into a process.
 
-use crate::{bind, children};
+use crate::{bind, children, scope};
 use hook::guard::guarded;
 use std::ffi::c_void;
 use std::ptr::null_mut;
@@ -57,6 +57,7 @@ extern "system" fn DllMain(module: HMODULE, reason: u32, _reserved: *mut c_void)
         if !bind && !children {
             return 0;
         }
+        scope::install_if_asked();
         stay(module);
         1
     })

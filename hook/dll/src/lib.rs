@@ -2,7 +2,7 @@
 //!
 //! Two functions of the system are detoured: `bind`, which may go on with
 //! another address, and the one that makes processes, so that children carry
-//! the hook too. Nothing here waits for the daemon, writes to the program's
+//! the hook too; with `scope = "connect"` those of [`scope`] as well. Nothing here waits for the daemon, writes to the program's
 //! output, or lets a failure of ours become the program's: on any doubt a call
 //! goes on as it was made.
 
@@ -12,8 +12,15 @@
 mod bind;
 mod caller;
 mod children;
+mod connect;
+mod datagram;
 mod detour;
 mod entry;
 mod identity;
+mod ioctl;
+mod name;
 mod own_mark;
 mod published;
+mod scope;
+mod socket;
+mod told;

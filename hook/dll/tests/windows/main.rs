@@ -7,6 +7,8 @@
 #![cfg(windows)]
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test ends where it fails")]
 
+/// How it talks to others.
+mod client;
 /// A program that does what it is told.
 mod victim;
 /// A daemon of the test's own, and programs around it.
@@ -16,6 +18,8 @@ mod world;
 mod binds;
 /// Do children carry the hook?
 mod children;
+/// What does a conversation leave from?
+mod connects;
 /// Whom does the hook believe, and what if something is wrong?
 mod doubt;
 /// And programs of the other width?

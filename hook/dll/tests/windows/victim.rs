@@ -3,6 +3,7 @@
 //! It is started by the tests and by itself. Each line on its input is a
 //! command, each line on its output that begins with `=` the answer.
 
+use crate::client;
 use std::io::{BufRead, Write};
 use std::net::SocketAddr;
 use std::os::windows::process::CommandExt;
@@ -41,6 +42,13 @@ fn acts() {
             "bind" => answer(&binds(rest)),
             "nowhere" => answer(&bind_nowhere()),
             "last-error" => answer(&last_error(rest)),
+            "connect" => answer(&client::connects(rest)),
+            "again" => answer(&client::connects_again(rest)),
+            "connect-error" => answer(&client::last_error(rest)),
+            "connect-nowhere" => answer(&client::connect_nowhere()),
+            "send" => answer(&client::sends(rest)),
+            "send-again" => answer(&client::sends_again(rest)),
+            "code" => answer(&client::code()),
             "start" => answer(&start(rest, &mut children)),
             "suspended" => answer(&suspended(rest)),
             // The rest is for the child.
@@ -189,7 +197,7 @@ fn last_error(text: &str) -> String {
 }
 
 #[expect(unsafe_code, reason = "calls of the system")]
-fn open(text: &str) -> SOCKET {
+pub(crate) fn open(text: &str) -> SOCKET {
     let kind = if text.contains("udp") { SOCK_DGRAM } else { SOCK_STREAM };
     let family = if text.contains('[') { AF_INET6 } else { AF_INET };
     let set = |socket, level, option, value: i32| {
@@ -208,7 +216,7 @@ fn open(text: &str) -> SOCKET {
     socket
 }
 
-fn to_system(address: SocketAddr) -> SOCKADDR_IN6 {
+pub(crate) fn to_system(address: SocketAddr) -> SOCKADDR_IN6 {
     let mut name = SOCKADDR_IN6::default();
     match address {
         SocketAddr::V4(address) => {
@@ -232,7 +240,7 @@ fn to_system(address: SocketAddr) -> SOCKADDR_IN6 {
 }
 
 #[expect(unsafe_code, reason = "calls of the system")]
-fn local(socket: SOCKET) -> String {
+pub(crate) fn local(socket: SOCKET) -> String {
     let mut name = SOCKADDR_IN6::default();
     let mut length = size_of_val(&name) as i32;
     // SAFETY: at most `length` bytes are written, and either struct is numbers.
