@@ -28,13 +28,20 @@ const CLIENTS: &[&str] = &[
     "{built}/talk-musl {far} 9200 {word} sendto",
     "{built}/talk-musl {far} 9200 {word} connect",
     "{built}/talk-musl {far} 9201 {word} mptcp",
+    // A socket of IPv6, whatever the target.
+    "java -XX:+UseSerialGC -XX:-UsePerfData -cp {built} Talk {far} 9200 {word}",
+    "node -e \"const s = require('net').connect(9200, '{far}', () => {
+        const { address, port } = s.address()
+        console.log('as ' + (address.includes(':') ? '[' + address + ']' : address) + ':' + port)
+        s.end('{word}')
+    })\"",
 ];
 
 /// So many of them have data in their SYN.
 const FAST: usize = 2;
 
 /// It stays until all of its paths are there.
-const MULTIPATH: &str = "{built}/talk-musl {far} 9201 {word} mptcp";
+const MULTIPATH: &str = "{built}/talk-musl {far} 9201 stay-{word} mptcp";
 
 /// Go's servers and others send by a socket that is not connected, and has no name.
 const PACKET: &str = "{built}/talk-go {far} 9202 {word} packet";
@@ -103,6 +110,8 @@ fn find_further_paths(lab: &Lab, server: &Running) {
 /// A client that is on no list has the host's address, beside one that is listed.
 pub(crate) fn who_is_on_no_list_has_the_host_address(lab: &Lab) {
     let server = serve(lab);
+    let left = || lab.product.status().unwrap().reasons.get("not-listed").copied().unwrap_or(0);
+    let before = left();
     let says = format!(
         "-c \"import socket; s = socket.create_connection(('{FAR}', {PORT}))
 print('as %s:%d' % s.getsockname()); s.sendall(b'{{word}}')\""
@@ -116,6 +125,8 @@ print('as %s:%d' % s.getsockname()); s.sendall(b'{{word}}')\""
             assert_eq!((named, seen.ip()), (Some(seen), own), "{client}");
         }
     }
+    // Each is counted as its conversation begins.
+    assert_eq!(left() - before, lab.sessions.len() as u64);
 }
 
 fn serve(lab: &Lab) -> Running {
@@ -153,7 +164,7 @@ fn ask(
     let seen = wait::until(&line, LIMIT, || {
         let heard = server.said();
         let mut heard = heard.lines().filter_map(|line| line.split_once(' '));
-        Ok(heard.find(|(said, _)| *said == word).map(|(_, who)| who.to_owned()))
+        Ok(heard.find(|(said, _)| said.ends_with(&word)).map(|(_, who)| who.to_owned()))
     })
     .unwrap();
     let named = said.lines().find_map(|line| line.strip_prefix("as "));

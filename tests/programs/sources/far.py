@@ -1,7 +1,7 @@
 """The far side of clients that say a word: who said it?
 
 By TCP at PORT, also in the SYN (RFC 7413); by Multipath TCP at PORT + 1; by UDP at
-PORT + 2. A connection stays for a moment, so that it may find further paths.
+PORT + 2. A connection that says so stays for a while, to find further paths.
 """
 import socket
 import sys
@@ -26,8 +26,10 @@ def opened(kind, protocol, port):
 
 
 def answer(connection, who):
-    tell(connection.recv(99), who)
-    time.sleep(0.3)
+    heard = connection.recv(99)
+    tell(heard, who)
+    if heard.startswith(b"stay-"):
+        time.sleep(3)
     connection.close()
 
 
