@@ -51,8 +51,8 @@ SEC("sockops") int listens(struct bpf_sock_ops *ops)
 		return 1;
 	for (int i = 0; i < OTHER_PLACES; i++) {
 		struct place key = { mark->also[i], mark->port, IPPROTO_TCP };
-		if (!unset(&key.address))
-			bpf_sock_hash_update(ops, &DUAL, &key, BPF_ANY);
+		if (!unset(&key.address) && bpf_sock_hash_update(ops, &DUAL, &key, BPF_ANY))
+			count(FULL_DUAL);
 	}
 	return 1;
 }
@@ -112,8 +112,9 @@ SEC("classifier") int lead_to_tcp(struct __sk_buff *skb)
 	if (has_other_places(mark))
 		for (int i = 0; i < OTHER_PLACES; i++) {
 			struct place key = { mark->also[i], mark->port, IPPROTO_TCP };
-			if (!unset(&key.address))
-				bpf_map_update_elem(&DUAL, &key, sk, BPF_ANY);
+			if (!unset(&key.address) &&
+			    bpf_map_update_elem(&DUAL, &key, sk, BPF_ANY))
+				count(FULL_DUAL);
 		}
 	bpf_sk_release(sk);
 	return 0;
@@ -130,8 +131,8 @@ SEC("iter/udp") int find_dual_udp(struct udp_iteration *at)
 		return 0;
 	for (int i = 0; i < OTHER_PLACES; i++) {
 		struct place key = { mark->also[i], mark->port, IPPROTO_UDP };
-		if (!unset(&key.address))
-			bpf_map_update_elem(&DUAL, &key, sk, BPF_ANY);
+		if (!unset(&key.address) && bpf_map_update_elem(&DUAL, &key, sk, BPF_ANY))
+			count(FULL_DUAL);
 	}
 	return 0;
 }

@@ -230,6 +230,10 @@ enum {
 	FOREIGN_LISTENER,
 	FOREIGN_LOOPBACK,
 	LOST_EVENTS,
+	/* There was no room for one more in the table of that name. */
+	FULL_DESCENDANTS,
+	FULL_SCRIPTS,
+	FULL_DUAL,
 	COUNTERS_LENGTH,
 };
 
@@ -267,7 +271,7 @@ MAP(BOUND, BPF_MAP_TYPE_SK_STORAGE, int, struct bound, 0, BPF_F_NO_PREALLOC);
 MAP(REDIRECTED_TO, BPF_MAP_TYPE_SK_STORAGE, int, struct redirects, 0, BPF_F_NO_PREALLOC);
 MAP(TOLD, BPF_MAP_TYPE_SK_STORAGE, int, struct told, 0, BPF_F_NO_PREALLOC);
 
-MAP(DUAL, BPF_MAP_TYPE_SOCKHASH, struct place, __u64, 16384, 0);
+MAP(DUAL, BPF_MAP_TYPE_SOCKHASH, struct place, __u32, 16384, 0);
 
 /* By cookie, the marks of sockets that were bound before the hook was there. */
 MAP(TO_MARK, BPF_MAP_TYPE_HASH, __u64, struct bound, 16384, BPF_F_NO_PREALLOC);

@@ -359,6 +359,12 @@ pub enum Counter {
     ForeignLoopback,
     /// Closed sockets that there was no room to report.
     LostEvents,
+    /// Descendants of listed programs that there was no room to note.
+    FullDescendants,
+    /// Processes of listed scripts that there was no room to note.
+    FullScripts,
+    /// Places of dual-stack sockets that there was no room to note.
+    FullDual,
 }
 
 /// The key of a path in `PROGRAMS_BY_PATH`, as `bpf/path.h` makes it: FNV-1a over

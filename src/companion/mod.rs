@@ -154,4 +154,27 @@ pub struct Counters {
     pub foreign_loopback: u64,
     /// Closed sockets that could not be reported: the ring was full.
     pub lost_events: u64,
+    /// Descendants of listed programs that were not noted: the table was full.
+    pub full_descendants: u64,
+    /// Processes of listed scripts that were not noted: the table was full.
+    pub full_scripts: u64,
+    /// Dual-stack sockets that were not noted at an address, as often as that was
+    /// tried: the table was full.
+    pub full_dual: u64,
+}
+
+impl Counters {
+    /// The tables that were full: a word for each, how often, and what follows.
+    pub fn full(&self) -> impl Iterator<Item = (&'static str, u64, &'static str)> + use<> {
+        let tables = [
+            (
+                "descendants",
+                self.full_descendants,
+                "processes that descend from listed programs count as not listed",
+            ),
+            ("scripts", self.full_scripts, "processes of listed scripts count as not listed"),
+            ("dual", self.full_dual, "listeners for both IP versions are not reached by IPv6"),
+        ];
+        tables.into_iter()
+    }
 }

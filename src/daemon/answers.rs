@@ -205,6 +205,7 @@ pub(super) fn metrics(keeper: &Keeper) -> Result<metrics::Numbers, RunError> {
         rewritten: numbers.counts.rewritten,
         queue_dropped: keeper.switch.lost(),
         unanswered: numbers.unanswered,
+        hook_full: keeper.hook_counters().full().map(|(table, times, _)| (table, times)).collect(),
         flows: numbers.flows as u64,
         sessions: keeper.sessions.len() as u64,
         exhausted: exhausted as u64,

@@ -10,7 +10,7 @@ use super::admission::Held;
 use super::line::{self, Line, Numbers};
 use super::neighbours::{self, Neighbours};
 use crate::address::{self, Adapter, Addresses, RouteNews};
-use crate::companion::{self, Companion, HostAddress};
+use crate::companion::{self, Companion, Counters, HostAddress};
 use crate::config::{Config, Severity};
 use crate::control::access::Peer;
 use crate::control::{OpenedSession, Start, Started};
@@ -52,6 +52,8 @@ pub(super) struct Keeper {
     pub(super) sessions: BTreeMap<SessionId, Held>,
     /// Programs without the hook that an administrator has been told of.
     pub(super) told_unhooked: BTreeSet<(SessionId, u32)>,
+    /// Tables of the hook of which was told that they are full.
+    pub(super) told_full: BTreeSet<&'static str>,
     pub(super) since: Timestamp,
     /// Whether programs have a loopback of their session's own, as far as the hook
     /// was told.
@@ -193,6 +195,7 @@ impl Keeper {
         self.neighbours.ask(now, self.leases.upcoming(self::now(), neighbours::AHEAD));
         self.companion.refresh_programs()?;
         self.tell_unhooked();
+        self.tell_full();
         let policy = Policy::compile(&self.config, companion::standing);
         if policy != self.policy {
             self.policy = policy;
@@ -259,11 +262,34 @@ impl Keeper {
         Ok(())
     }
 
+    pub(super) fn hook_counters(&self) -> Counters {
+        self.companion.counters().unwrap_or_default()
+    }
+
+    /// Tables of the hook that were full, a sentence for each.
+    fn full_tables(&self) -> Vec<(&'static str, String)> {
+        let full = self.hook_counters().full().filter(|(_, times, _)| *times > 0);
+        let sentence = |(table, times, lacks): (&'static str, u64, &str)| {
+            let sentence = format!("the hook's table `{table}` was full {times} times: {lacks}");
+            (table, sentence)
+        };
+        full.map(sentence).collect()
+    }
+
+    /// Tells of tables of the hook that are full, of each once.
+    fn tell_full(&mut self) {
+        for (table, sentence) in self.full_tables() {
+            if self.told_full.insert(table) {
+                tracing::warn!("{sentence}");
+            }
+        }
+    }
+
     /// Packets by what became of them: those that the engine saw, and those that
     /// never came so far, for the hook refused them or no queue could hold them.
     pub(super) fn reasons(&self, numbers: &Numbers) -> Reasons {
         let mut reasons = numbers.reasons.clone();
-        let hook = self.companion.counters().unwrap_or_default();
+        let hook = self.hook_counters();
         reasons.add(Reason::ForeignSource, hook.foreign_source);
         reasons.add(Reason::ForeignListener, hook.foreign_listener);
         reasons.add(Reason::ForeignLoopback, hook.foreign_loopback);
@@ -287,6 +313,7 @@ impl Keeper {
         }
         notices.extend(self.loopback_notices());
         notices.extend(self.switch.notices());
+        notices.extend(self.full_tables().into_iter().map(|(_, sentence)| sentence));
         for (address, why) in self.leases.avoided() {
             notices.push(format!("{address} is not given, {why}: take it out of pool.ranges"));
         }

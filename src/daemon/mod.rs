@@ -256,6 +256,7 @@ fn assemble(
         sessions: BTreeMap::new(),
         host_addresses: Vec::new(),
         told_unhooked: BTreeSet::new(),
+        told_full: BTreeSet::new(),
         since: keeper::now(),
         loopback_on: config.loopback.enabled,
         untold: false,

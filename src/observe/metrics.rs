@@ -24,6 +24,8 @@ pub struct Numbers {
     pub queue_dropped: u64,
     /// Owner look-ups that the kernel did not answer.
     pub unanswered: u64,
+    /// How often there was no room in a table of the hook, by the table's name.
+    pub hook_full: Vec<(&'static str, u64)>,
     /// Flows in the table.
     pub flows: u64,
     /// Sessions that are logged on.
@@ -56,6 +58,9 @@ impl Collector for Numbers {
         let reasons: Vec<_> =
             self.reasons.iter().map(|(reason, count)| (reason.word(), counter(count))).collect();
         family(&mut encoder, "packets", "Packets by what became of them", "reason", &reasons)?;
+        let tables: Vec<_> =
+            self.hook_full.iter().map(|(table, times)| (*table, counter(*times))).collect();
+        family(&mut encoder, "hook_full", "Lack of room in a table of the hook", "table", &tables)?;
         let states = [
             ("used", gauge(self.leases_used)),
             ("free", gauge(self.leases_free)),
@@ -115,6 +120,7 @@ mod tests {
     fn every_reason_has_its_line_and_every_number_its_name() {
         let mut numbers =
             Numbers { flows: 12, leases_free: 97, rewritten: 3, ..Default::default() };
+        numbers.hook_full.push(("dual", 2));
         numbers.reasons.count(Reason::SessionSource);
         let page = encode(&numbers);
         for line in [
@@ -122,6 +128,7 @@ mod tests {
             "sessionip_packets_total{reason=\"session-source\"} 1",
             "sessionip_flows 12",
             "sessionip_sessions 0",
+            "sessionip_hook_full_total{table=\"dual\"} 2",
             "sessionip_leases{state=\"free\"} 97",
             "sessionip_rewritten_packets_total 3",
             "sessionip_diverted_packets_total 0",

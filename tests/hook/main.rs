@@ -15,6 +15,7 @@ mod bind;
 mod cases;
 /// Which source does a connection get?
 mod connect;
+mod full;
 /// Who may use which address?
 mod isolation;
 /// What happens when the daemon is killed, restarted, stopped?

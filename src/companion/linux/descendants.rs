@@ -26,27 +26,33 @@ pub(super) fn prune(descendants: &mut Table<u32, u32>, lists: &Lists) -> Result<
 }
 
 /// Marks the processes that run, or descend from one that runs, a listed
-/// program. Call it while the kernel side is attached.
-pub(super) fn seed(descendants: &mut Table<u32, u32>, lists: &Lists) -> Result<(), TableError> {
+/// program. Call it while the kernel side is attached. Returns for how many there
+/// was no room.
+pub(super) fn seed(descendants: &mut Table<u32, u32>, lists: &Lists) -> Result<u64, TableError> {
+    let mut left_out = 0;
     for _ in 0..LOOKS {
         let processes = processes(lists);
         let known = descendants.all()?;
+        left_out = 0;
         let mut marked = known.clone();
         spread(&processes, &mut marked);
         for (pid, process) in &processes {
             let (Some(id), false) = (marked.get(pid), known.contains_key(pid)) else { continue };
-            descendants.set(pid, id)?;
+            if !descendants.set_if_room(pid, id)? {
+                left_out += 1;
+                continue;
+            }
             // It may have ended before it was marked, and nobody would ever
             // take the mark away again.
             if start_and_parent(*pid).is_none_or(|(start, _)| start != process.start) {
                 descendants.remove(pid)?;
             }
         }
-        if marked.len() == known.len() {
+        if marked.len() == known.len() || left_out > 0 {
             break;
         }
     }
-    Ok(())
+    Ok(left_out)
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -77,6 +77,9 @@ pub struct Companion {
     excluded: Table<layout::Exclusion, u32>,
     descendants: Table<u32, u32>,
     scripts: Scripts,
+    /// How often there was no room in them for processes that were there before.
+    full_descendants: u64,
+    full_scripts: u64,
     /// `None`: no list had a script yet.
     can_follow_scripts: Option<bool>,
     follows_scripts: bool,
@@ -154,6 +157,8 @@ impl Companion {
             excluded,
             descendants,
             scripts,
+            full_descendants: 0,
+            full_scripts: 0,
             can_follow_scripts: None,
             follows_scripts: false,
             epoch: Arc::default(),

@@ -56,13 +56,13 @@ impl Companion {
             }
         }
         if scripts {
-            self.scripts.look_again(&lists)?;
+            self.full_scripts += self.scripts.look_again(&lists)?;
         } else {
             self.scripts.forget()?;
         }
         if policy.children {
             descendants::prune(&mut self.descendants, &lists)?;
-            descendants::seed(&mut self.descendants, &lists)?;
+            self.full_descendants += descendants::seed(&mut self.descendants, &lists)?;
         } else {
             // Nobody takes marks away any more, and numbers of processes return.
             self.descendants.replace(&BTreeMap::new())?;

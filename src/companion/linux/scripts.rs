@@ -66,8 +66,9 @@ impl Scripts {
     }
 
     /// What the lists say now of the scripts that run. Call it while the kernel
-    /// side is attached.
-    pub(super) fn look_again(&mut self, lists: &Lists) -> Result<(), TableError> {
+    /// side is attached. Returns for how many there was no room.
+    pub(super) fn look_again(&mut self, lists: &Lists) -> Result<u64, TableError> {
+        let mut left_out = 0;
         for (pid, mark) in self.marks.all()? {
             let flags = lists.flags_of(mark.by_file) | lists.flags_of(mark.by_name);
             if flags == 0 && !lists.knows(mark.by_file) && !lists.knows(mark.by_name) {
@@ -79,13 +80,16 @@ impl Scripts {
         for pid in process::all() {
             let Some((start, _)) = start_and_parent(pid) else { continue };
             let Some(mark) = running(pid).and_then(|script| mark(&script, lists)) else { continue };
-            self.marks.set(&pid, &mark)?;
+            if !self.marks.set_if_room(&pid, &mark)? {
+                left_out += 1;
+                continue;
+            }
             // As of descendants: nobody would take the mark away again.
             if start_and_parent(pid).is_none_or(|(again, _)| again != start) {
                 self.marks.remove(&pid)?;
             }
         }
-        Ok(())
+        Ok(left_out)
     }
 
     /// Nobody takes marks away any more, and numbers of processes return.

@@ -42,6 +42,15 @@ impl<K: Pod + Ord, V: Pod + PartialEq> Table<K, V> {
         self.map.insert(key, value, 0).map_err(failed(self.name, "written"))
     }
 
+    /// As [`set`](Self::set); `false`: there is no room.
+    pub(super) fn set_if_room(&mut self, key: &K, value: &V) -> Result<bool, TableError> {
+        match self.map.insert(key, value, 0) {
+            Ok(()) => Ok(true),
+            Err(error) if is_full(&error) => Ok(false),
+            Err(error) => Err(failed(self.name, "written")(error)),
+        }
+    }
+
     /// That there is no such key is fine.
     pub(super) fn remove(&mut self, key: &K) -> Result<(), TableError> {
         match self.map.remove(key) {
@@ -86,6 +95,11 @@ impl<K: Pod + Ord, V: Pod + PartialEq> Table<K, V> {
         }
         Ok(())
     }
+}
+
+fn is_full(error: &MapError) -> bool {
+    matches!(error, MapError::SyscallError(error)
+        if error.io_error.raw_os_error() == Some(libc::E2BIG))
 }
 
 /// Removed by another, a process that ended for instance.

@@ -89,6 +89,9 @@ impl Companion {
             foreign_listener: self.counters.of(Counter::ForeignListener)?,
             foreign_loopback: self.counters.of(Counter::ForeignLoopback)?,
             lost_events: self.counters.of(Counter::LostEvents)?,
+            full_descendants: self.counters.of(Counter::FullDescendants)? + self.full_descendants,
+            full_scripts: self.counters.of(Counter::FullScripts)? + self.full_scripts,
+            full_dual: self.counters.of(Counter::FullDual)?,
         })
     }
 }

@@ -1,0 +1,83 @@
+//! What is said when a table of the hook is full?
+
+use crate::lab::{In, Lab, PERSON, bind, name};
+use crate::programs::Folder;
+use aya::Pod;
+use aya::maps::{HashMap, Map, MapData, SockHash};
+use sessionip::companion::Counters;
+use sessionip::config::ProgramPattern;
+use sessionip_hook::layout::{Address, Place, Script};
+use std::fs;
+use std::net::{IpAddr, Ipv6Addr, TcpListener};
+use std::os::fd::AsRawFd;
+use std::process::Command;
+
+/// No process has such a number: `PID_MAX_LIMIT` of the kernel is 2^22.
+const NO_PROCESS: u32 = 1 << 23;
+
+fn pinned(lab: &Lab, table: &str) -> Map {
+    let folder = lab.options.pin_directory.join(format!("v{}", sessionip_hook::LAYOUT));
+    Map::from_map_data(MapData::from_pin(folder.join(table)).unwrap()).unwrap()
+}
+
+/// Fills a table of processes with some that are not there.
+fn fill<V: Pod>(lab: &Lab, table: &str, value: V) {
+    let mut map = HashMap::<_, u32, V>::try_from(pinned(lab, table)).unwrap();
+    let filled = (NO_PROCESS..).take_while(|pid| map.insert(pid, value, 0).is_ok()).count();
+    assert!(filled > 60_000, "{table}: {filled}");
+}
+
+fn counters(lab: &mut Lab) -> Counters {
+    lab.hook().counters().unwrap()
+}
+
+fn run(lab: &Lab, command: &str) {
+    let ended = lab.run(In::Session(1), PERSON, || {
+        Command::new("sh").args(["-c", command]).status().unwrap().to_string()
+    });
+    assert_eq!(ended, "exit status: 0");
+}
+
+#[test]
+fn a_descendant_that_there_is_no_room_for_is_counted() {
+    let mut lab = Lab::new();
+    lab.policy(|policy| policy.children = true);
+    assert_eq!(counters(&mut lab).full_descendants, 0);
+    fill(&lab, "DESCENDANTS", 0_u32);
+    run(&lab, "true");
+    let running = counters(&mut lab).full_descendants;
+    assert!(running > 0);
+    // Nor for those that run already, which is no reason to refuse a policy.
+    lab.policy(|policy| policy.children = true);
+    assert!(counters(&mut lab).full_descendants > running);
+}
+
+#[test]
+fn a_script_that_there_is_no_room_for_is_counted() {
+    let mut lab = Lab::new();
+    let folder = Folder::new();
+    let script = folder.path("script");
+    fs::write(&script, "#!/bin/sh\nexit 0\n").unwrap();
+    lab.policy(|policy| policy.programs = vec![ProgramPattern::Path(script.clone())]);
+    fill(&lab, "SCRIPTS", Script::default());
+    assert_eq!(counters(&mut lab).full_scripts, 0);
+    run(&lab, &format!("sh {}", script.display()));
+    assert!(counters(&mut lab).full_scripts > 0);
+}
+
+#[test]
+fn a_listener_for_both_versions_that_there_is_no_room_for_is_counted() {
+    let mut lab = Lab::new();
+    let mut dual = SockHash::<_, Place>::try_from(pinned(&lab, "DUAL")).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let filled = (0_u16..).take_while(|number| {
+        let address = IpAddr::from(Ipv6Addr::new(0xfd99, 0, 0, 0, 0, 0, 0, *number));
+        let place = Place { address: Address::from(address), port: 9000, protocol: 6 };
+        dual.insert(place, listener.as_raw_fd(), 0).is_ok()
+    });
+    assert_eq!(filled.count(), 16_384);
+    assert_eq!(counters(&mut lab).full_dual, 0);
+    lab.run(In::Session(1), PERSON, || name(bind("tcp", "[::]:9000")));
+    // At its session's address, and at the private one.
+    assert_eq!(counters(&mut lab).full_dual, 2);
+}
