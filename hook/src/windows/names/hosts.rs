@@ -12,6 +12,7 @@ use windows_sys::Win32::Networking::WinSock::{AF_INET, AF_INET6, HOSTENT};
 #[derive(Debug)]
 pub struct Host {
     entry: *mut HOSTENT,
+    list: *mut *mut i8,
     addresses: Vec<*mut i8>,
     is_ipv4: bool,
 }
@@ -28,20 +29,21 @@ impl Host {
         }
         // SAFETY: by the caller's word; the list ends with a null.
         unsafe {
-            let is_ipv4 = match ((*entry).h_addrtype.cast_unsigned(), (*entry).h_length) {
+            let HOSTENT { h_addrtype, h_length, h_addr_list: list, .. } = entry.read_unaligned();
+            let is_ipv4 = match (h_addrtype.cast_unsigned(), h_length) {
                 (AF_INET, 4) => true,
                 (AF_INET6, 16) => false,
                 _ => return None,
             };
-            let (list, mut addresses) = ((*entry).h_addr_list, Vec::new());
+            let mut addresses = Vec::new();
             while !list.is_null() && addresses.len() < MOST {
-                let address = *list.add(addresses.len());
+                let address = list.add(addresses.len()).read_unaligned();
                 if address.is_null() {
                     break;
                 }
                 addresses.push(address);
             }
-            Some(Self { entry, addresses, is_ipv4 })
+            Some(Self { entry, list, addresses, is_ipv4 })
         }
     }
 
@@ -51,10 +53,11 @@ impl Host {
         // SAFETY: the struct is the system's answer. What its pointers point to is
         // not freed by them, but with the thread's buffer.
         unsafe {
-            (*self.entry).h_name = name.as_ptr().cast_mut().cast();
-            let aliases = (*self.entry).h_aliases;
+            let text = name.as_ptr().cast_mut().cast();
+            (&raw mut (*self.entry).h_name).write_unaligned(text);
+            let aliases = (&raw const (*self.entry).h_aliases).read_unaligned();
             if !aliases.is_null() {
-                *aliases = null_mut();
+                aliases.write_unaligned(null_mut());
             }
         }
     }
@@ -78,13 +81,15 @@ impl List for Host {
     }
 
     fn swap(&mut self, one: usize, other: usize) {
-        if one.max(other) < self.addresses.len() {
-            self.addresses.swap(one, other);
-            // SAFETY: both are in the list.
-            unsafe {
-                let list = (*self.entry).h_addr_list;
-                std::ptr::swap(list.add(one), list.add(other));
-            }
+        let (Some(&here), Some(&there)) = (self.addresses.get(one), self.addresses.get(other))
+        else {
+            return;
+        };
+        self.addresses.swap(one, other);
+        // SAFETY: both are in the list.
+        unsafe {
+            self.list.add(one).write_unaligned(there);
+            self.list.add(other).write_unaligned(here);
         }
     }
 
@@ -103,7 +108,7 @@ impl List for Host {
     fn cut(&mut self, length: usize) {
         if length < self.addresses.len() {
             // SAFETY: it is in the list.
-            unsafe { *(*self.entry).h_addr_list.add(length) = null_mut() };
+            unsafe { self.list.add(length).write_unaligned(null_mut()) };
             self.addresses.truncate(length);
         }
     }

@@ -52,7 +52,7 @@ impl Infos {
         while !node.is_null() && nodes.len() < MOST {
             nodes.push(node);
             // SAFETY: it is a node, by the caller's word.
-            node = unsafe { *shape.next(node) };
+            node = unsafe { shape.next(node).read_unaligned() };
         }
         Self { nodes, shape }
     }
@@ -70,7 +70,10 @@ impl Infos {
             return;
         };
         // SAFETY: it is the list's last node, and `rest` was the one after it.
-        unsafe { *self.shape.next(last) = std::ptr::with_exposed_provenance_mut(cut.rest) };
+        unsafe {
+            let rest = std::ptr::with_exposed_provenance_mut(cut.rest);
+            self.shape.next(last).write_unaligned(rest);
+        }
     }
 
     fn node(&self, at: usize) -> *mut ADDRINFOA {
@@ -82,13 +85,13 @@ impl Infos {
 impl List for Infos {
     fn rows(&self) -> Vec<Row> {
         let row = |node: &*mut ADDRINFOA| {
-            // SAFETY: it is a node of the list.
-            let (address, sort, protocol) = unsafe {
-                let node = &**node;
-                (address_at(node.ai_addr, node.ai_addrlen), node.ai_socktype, node.ai_protocol)
+            // SAFETY: it is a node of the list, with its address.
+            let (node, address) = unsafe {
+                let node = node.read_unaligned();
+                (node, address_at(node.ai_addr, node.ai_addrlen))
             };
-            let kind = u64::from(sort.cast_unsigned()) << 32 | u64::from(protocol.cast_unsigned());
-            Row { address, kind }
+            let (sort, protocol) = (node.ai_socktype.cast_unsigned(), node.ai_protocol);
+            Row { address, kind: u64::from(sort) << 32 | u64::from(protocol.cast_unsigned()) }
         };
         self.nodes.iter().map(row).collect()
     }
@@ -101,21 +104,24 @@ impl List for Infos {
         // SAFETY: two nodes of the list. Each keeps its place in it and its name, and
         // gets the other's address, which is freed with it then.
         unsafe {
-            let (one, other) = (&mut *one, &mut *other);
-            std::mem::swap(&mut one.ai_family, &mut other.ai_family);
-            std::mem::swap(&mut one.ai_socktype, &mut other.ai_socktype);
-            std::mem::swap(&mut one.ai_protocol, &mut other.ai_protocol);
-            std::mem::swap(&mut one.ai_addrlen, &mut other.ai_addrlen);
-            std::mem::swap(&mut one.ai_addr, &mut other.ai_addr);
+            let (here, there) = (one.read_unaligned(), other.read_unaligned());
+            for (node, from) in [(one, there), (other, here)] {
+                (&raw mut (*node).ai_family).write_unaligned(from.ai_family);
+                (&raw mut (*node).ai_socktype).write_unaligned(from.ai_socktype);
+                (&raw mut (*node).ai_protocol).write_unaligned(from.ai_protocol);
+                (&raw mut (*node).ai_addrlen).write_unaligned(from.ai_addrlen);
+                (&raw mut (*node).ai_addr).write_unaligned(from.ai_addr);
+            }
         }
     }
 
     fn give(&mut self, row: usize, address: Ipv6Addr) {
-        let node = self.node(row);
+        let Some(node) = self.nodes.get(row) else { return };
         // SAFETY: a node of the list, and its own address.
         unsafe {
-            if !node.is_null() && address_at((*node).ai_addr, (*node).ai_addrlen).is_some() {
-                give_at((*node).ai_addr, address);
+            let ADDRINFOA { ai_addr, ai_addrlen, .. } = node.read_unaligned();
+            if address_at(ai_addr, ai_addrlen).is_some() {
+                give_at(ai_addr, address);
             }
         }
     }
@@ -127,7 +133,7 @@ impl List for Infos {
         let _ = rest.expose_provenance();
         if !last.is_null() {
             // SAFETY: a node of the list.
-            unsafe { *self.shape.next(last) = null_mut() };
+            unsafe { self.shape.next(last).write_unaligned(null_mut()) };
             self.nodes.truncate(length);
         }
     }
@@ -224,6 +230,33 @@ mod tests {
             addresses.dedup();
             assert_eq!(addresses.len(), 5, "each node has an address of its own to free");
         }
+    }
+
+    /// Wine's lists are like that: what precedes a node is as long as it is.
+    #[test]
+    #[expect(unsafe_code, reason = "a list of the test's own")]
+    fn nodes_may_lie_anywhere() {
+        let mut made = Made::new(&["10.77.0.104", "10.77.0.1"]);
+        let size = size_of::<ADDRINFOA>();
+        let mut buffer = vec![0_u8; 2 * size + 16];
+        let second = buffer.as_mut_ptr().wrapping_add(4).cast::<ADDRINFOA>();
+        let first = second.wrapping_byte_add(size + 5);
+        let node = |at: usize, next| ADDRINFOA { ai_next: next, ..made.plain[at] };
+        let (one, two) = (node(0, second), node(1, null_mut()));
+        // SAFETY: there is room for both, and all lives here.
+        let mut list = unsafe {
+            first.write_unaligned(one);
+            second.write_unaligned(two);
+            Infos::new(first, Shape::Plain)
+        };
+        let cut = list.cut_at(1).unwrap();
+        keep(&mut list, 2, &[Kept { row: 1, given: Some(mapped("10.77.0.103")) }]);
+        assert_eq!(said(&list), "10.77.0.103");
+        list.mend(cut);
+        // SAFETY: as above.
+        let whole = unsafe { Infos::new(first, Shape::Plain) };
+        assert_eq!(said(&whole), "10.77.0.103 10.77.0.104");
+        made.addresses.clear();
     }
 
     #[test]

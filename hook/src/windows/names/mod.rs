@@ -16,7 +16,7 @@ pub use adapters::{Chain, adapters};
 pub use address::{address_at, give_at};
 pub use hosts::Host;
 pub use infos::{Infos, Shape};
-pub use sockets::{addresses, interfaces};
+pub use sockets::{Addresses, Interfaces, One, addresses, interfaces};
 pub use tables::{Strings, Table, adapter_infos, ip_addresses, unicast_addresses};
 
 /// A list of the system's with more rows than this is not edited further: it has no

@@ -137,6 +137,44 @@ impl List for Interfaces {
     }
 }
 
+/// `SIO_ROUTING_INTERFACE_QUERY`: one address, from which packets would leave.
+#[derive(Debug)]
+pub struct One {
+    at: *mut SOCKADDR,
+    length: usize,
+}
+
+impl One {
+    /// # Safety
+    /// As [`addresses`].
+    #[expect(unsafe_code, reason = "a pointer will be followed")]
+    pub unsafe fn new(at: *mut SOCKADDR, length: usize) -> Self {
+        Self { at, length }
+    }
+}
+
+#[expect(unsafe_code, reason = "the address that `new` was given")]
+impl List for One {
+    fn rows(&self) -> Vec<Row> {
+        // SAFETY: by the word of who made this.
+        vec![Row { address: unsafe { address_at(self.at, self.length) }, kind: 0 }]
+    }
+
+    fn swap(&mut self, _: usize, _: usize) {}
+
+    fn give(&mut self, _: usize, given: Ipv6Addr) {
+        // SAFETY: as above.
+        unsafe {
+            if address_at(self.at, self.length).is_some() {
+                give_at(self.at, given);
+            }
+        }
+    }
+
+    /// There is no less than one.
+    fn cut(&mut self, _: usize) {}
+}
+
 #[cfg(test)]
 #[expect(unsafe_code, reason = "structs of the test's own")]
 mod tests {
@@ -203,5 +241,16 @@ mod tests {
         assert_eq!(said(&again), "127.0.0.1 10.77.0.103");
         assert_eq!(returned as usize, 2 * size_of::<INTERFACE_INFO>());
         assert_eq!(rows[1].iiFlags, 9, "the rest of the row, too");
+    }
+
+    #[test]
+    fn one_address_is_exchanged() {
+        let (mut name, length) = system("10.77.0.1");
+        // SAFETY: it lives here.
+        let mut one = unsafe { One::new((&raw mut name).cast(), length) };
+        keep(&mut one, 1, &[Kept { row: 0, given: Some(mapped("10.77.0.103")) }]);
+        assert_eq!(said(&one), "10.77.0.103");
+        keep(&mut one, 1, &[]);
+        assert_eq!(said(&one), "10.77.0.103", "there is no less than one");
     }
 }
