@@ -217,7 +217,8 @@ fn words(text: &str) -> Vec<(&str, &str)> {
 /// Windows names functions in camel case, types and constants in capitals. The few
 /// constants in camel case are known by their families.
 fn is_function(name: &str) -> bool {
-    const CONSTANTS: [&str; 8] = [
+    const CONSTANTS: [&str; 9] = [
+        "ComputerName",
         "IpDadState",
         "Process",
         "Token",
@@ -235,6 +236,10 @@ fn is_function(name: &str) -> bool {
         && (!is_constant || FUNCTIONS.contains(&name))
 }
 
+/// What Windows has from Berkeley is in small letters.
+const BERKELEY: [&str; 6] =
+    ["bind", "freeaddrinfo", "getaddrinfo", "gethostbyaddr", "gethostbyname", "getnameinfo"];
+
 /// The names in `c"..."`, which is how functions are looked up in a DLL: none of our
 /// own DLL's, which have an underscore, and no word of a filter.
 fn looked_up(text: &str) -> BTreeSet<String> {
@@ -242,7 +247,7 @@ fn looked_up(text: &str) -> BTreeSet<String> {
     for (at, mark) in text.match_indices("c\"") {
         let name = text[at + mark.len()..].split('"').next().unwrap();
         let is_name = name.chars().all(|c| c.is_ascii_alphanumeric());
-        if is_name && (is_function(name) || name == "bind") {
+        if is_name && (is_function(name) || BERKELEY.contains(&name)) {
             names.insert(name.to_owned());
         }
     }

@@ -1,7 +1,7 @@
 //! The detour of `WSAIoctl`: what does it answer?
 
-use crate::connect;
 use crate::detour::{LastError, Original};
+use crate::{connect, names};
 use hook::guard::guarded;
 use std::ffi::c_void;
 use windows_sys::Win32::Networking::WinSock::{
@@ -61,10 +61,14 @@ unsafe extern "system" fn ioctl(
     if result == 0 && overlapped.is_null() {
         let _kept = LastError::keep();
         guarded((), || {
-            if code == SIO_GET_EXTENSION_FUNCTION_POINTER {
-                // SAFETY: the call has read the one and written the other, both as
-                // long as is looked at.
-                unsafe { function(input, input_length, output, output_length) };
+            // SAFETY: the call has read the one and written the other, both as long
+            // as is looked at.
+            unsafe {
+                if code == SIO_GET_EXTENSION_FUNCTION_POINTER {
+                    function(input, input_length, output, output_length);
+                } else {
+                    names::ioctl::answered(code, output, returned);
+                }
             }
         });
     }

@@ -19,6 +19,7 @@ mod entry;
 mod identity;
 mod ioctl;
 mod name;
+mod names;
 mod own_mark;
 mod published;
 mod scope;

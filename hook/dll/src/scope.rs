@@ -1,6 +1,6 @@
 //! The detours of `scope = "connect"`. With the default scope there are none of them.
 
-use crate::{connect, datagram, ioctl, published, socket, told};
+use crate::{connect, datagram, ioctl, names, published, socket, told};
 use hook::decide::Tables as _;
 use hook::guard::guarded;
 use std::sync::Once;
@@ -25,6 +25,7 @@ pub(crate) fn install() {
             connect::install();
             datagram::install();
             ioctl::install();
+            names::install();
         });
     });
 }

@@ -7,6 +7,8 @@
 #![cfg(windows)]
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test ends where it fails")]
 
+/// What such a program asks about names and addresses.
+mod asks;
 /// How it talks to others.
 mod client;
 /// A program that does what it is told.
@@ -22,5 +24,7 @@ mod children;
 mod connects;
 /// Whom does the hook believe, and what if something is wrong?
 mod doubt;
+/// What do the host's name and its adapters say?
+mod names;
 /// And programs of the other width?
 mod width;

@@ -3,7 +3,7 @@
 //! It is started by the tests and by itself. Each line on its input is a
 //! command, each line on its output that begins with `=` the answer.
 
-use crate::client;
+use crate::{asks, client};
 use std::io::{BufRead, Write};
 use std::net::SocketAddr;
 use std::os::windows::process::CommandExt;
@@ -51,6 +51,7 @@ fn acts() {
             "code" => answer(&client::code()),
             "start" => answer(&start(rest, &mut children)),
             "suspended" => answer(&suspended(rest)),
+            "ask" => answer(&asks::ask(rest)),
             // The rest is for the child.
             "child" => {
                 let child: &mut Child = children.last_mut().expect("it was started");
