@@ -231,14 +231,27 @@ fn is_function(name: &str) -> bool {
     const FUNCTIONS: [&str; 3] = ["Process32FirstW", "Process32NextW", "ProcessIdToSessionId"];
     let is_constant = CONSTANTS.iter().any(|family| name.starts_with(family))
         || name.starts_with("Win") && name.ends_with("Sid");
-    name.starts_with(|first: char| first.is_uppercase())
-        && name.contains(|letter: char| letter.is_lowercase())
-        && (!is_constant || FUNCTIONS.contains(&name))
+    BERKELEY.contains(&name)
+        || name.starts_with(|first: char| first.is_uppercase())
+            && name.contains(|letter: char| letter.is_lowercase())
+            && (!is_constant || FUNCTIONS.contains(&name))
 }
 
-/// What Windows has from Berkeley is in small letters.
-const BERKELEY: [&str; 6] =
-    ["bind", "freeaddrinfo", "getaddrinfo", "gethostbyaddr", "gethostbyname", "getnameinfo"];
+/// What Windows has from Berkeley is in small letters, like much else.
+const BERKELEY: [&str; 12] = [
+    "bind",
+    "connect",
+    "freeaddrinfo",
+    "getaddrinfo",
+    "gethostbyaddr",
+    "gethostbyname",
+    "getnameinfo",
+    "getpeername",
+    "getsockname",
+    "getsockopt",
+    "sendto",
+    "socket",
+];
 
 /// The names in `c"..."`, which is how functions are looked up in a DLL: none of our
 /// own DLL's, which have an underscore, and no word of a filter.
@@ -247,7 +260,7 @@ fn looked_up(text: &str) -> BTreeSet<String> {
     for (at, mark) in text.match_indices("c\"") {
         let name = text[at + mark.len()..].split('"').next().unwrap();
         let is_name = name.chars().all(|c| c.is_ascii_alphanumeric());
-        if is_name && (is_function(name) || BERKELEY.contains(&name)) {
+        if is_name && is_function(name) {
             names.insert(name.to_owned());
         }
     }
