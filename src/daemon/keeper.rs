@@ -239,8 +239,9 @@ impl Keeper {
 
     /// Another machine answers for this address: no session gets it.
     pub(super) fn avoid(&mut self, address: IpAddr) {
-        // Given meanwhile, and it was we who answered.
-        if self.leases.holder_of(address).is_some() {
+        // Given meanwhile, and it was we who answered; or asked about once more.
+        let known = self.leases.avoided().any(|(it, _)| it == address);
+        if known || self.leases.holder_of(address).is_some() {
             return;
         }
         self.leases.avoid(address, "another machine answers for it");
