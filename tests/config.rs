@@ -229,6 +229,35 @@ fn what_the_machine_cannot_do_is_refused_where_it_is_to_run() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn the_folder_of_the_hook_is_nobody_elses() {
+    let findings = |text: &str| match Config::parse("test", &format!("{text}\n{SMALLEST}")) {
+        Ok(_) => String::new(),
+        Err(found) => found.iter().map(|it| format!("{}: {}\n", it.key, it.message)).collect(),
+    };
+    let is_taken = "is where the companion hook keeps its maps, beside control";
+    assert_eq!(
+        findings("control = \"/run/sessionip/bpf\""),
+        format!("control: \"/run/sessionip/bpf\" {is_taken}\n")
+    );
+    assert_eq!(
+        findings("state-dir = \"/run/sessionip/bpf/state\""),
+        format!("state-dir: \"/run/sessionip/bpf/state\" {is_taken}\n")
+    );
+    assert_eq!(findings("control = \"/run/bpf/control\"\nstate-dir = \"/run/sessionip/bpf\""), "");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn what_is_no_file_is_not_read() {
+    let mut told = Vec::new();
+    assert_eq!(check_config(Path::new("/dev/zero"), false, &mut told).unwrap(), ExitCode::FAILURE);
+    let told = String::from_utf8(told).unwrap();
+    assert!(told.contains("cannot read /dev/zero: it is a folder, a device or a pipe"), "{told}");
+    assert!(told.contains("help: name a file that is there"), "{told}");
+}
+
+#[test]
 fn a_file_that_cannot_be_read_is_a_finding_too() {
     let mut json = Vec::new();
     let nowhere = Path::new("/nowhere/sessionip.toml");

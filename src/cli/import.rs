@@ -1,11 +1,16 @@
 //! `sessionip import`: a configuration from what another system left behind.
 
 use super::{Failure, complain};
+use crate::config::reading;
 use crate::import::{Import, import};
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+
+/// The longest file that is read: many times the keys that are looked for, and room
+/// for those who exported more of the registry.
+const LARGEST: u64 = 256 << 20;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Options {
@@ -24,7 +29,7 @@ pub(super) struct Options {
 
 pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
     let read = |file: &PathBuf| {
-        let bytes = std::fs::read(file).map_err(|error| failure("read", file, &error))?;
+        let bytes = reading::whole(file, LARGEST).map_err(|error| failure("read", file, &error))?;
         // In the result, where it was read does not matter.
         let name = file.file_name().unwrap_or(file.as_os_str()).to_string_lossy().into_owned();
         Ok::<_, Failure>((name, bytes))

@@ -2,7 +2,7 @@
 //!
 //! A platform supplies [`Companion`] and its errors, [`CHOOSES_SOURCES`], [`Before`],
 //! which loads it, what the hook tells ([`Moved`]), [`standing`] for the program
-//! lists, and whether it follows scripts ([`FOLLOWS_SCRIPTS`]).
+//! lists, the folder that it takes beside the control socket ([`pins`]), and whether it follows scripts ([`FOLLOWS_SCRIPTS`]).
 //!
 //! Linux: the eBPF object of `sessionip-hook` is attached at the cgroup2 root.
 //! Its links and maps are pinned, so that it outlives a daemon that is killed;
@@ -21,7 +21,11 @@ mod unhooked;
 #[cfg(windows)]
 mod windows;
 
+#[cfg(target_os = "linux")]
+pub(crate) use linux::pins;
 pub use unhooked::Unhooked;
+#[cfg(windows)]
+pub(crate) use windows::pins;
 #[cfg(windows)]
 pub use windows::{
     Before, CHOOSES_SOURCES, Companion, FINDS_DUAL, FOLLOWS_SCRIPTS, Injected, LoadError, Moved,

@@ -12,7 +12,7 @@ use crate::lease::Family;
 use std::fmt::Debug;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// More addresses than any host has sessions; tables of the pool stay small. Of
@@ -30,6 +30,7 @@ pub(super) fn config(file: &File, findings: &mut Vec<Finding>) -> Option<Config>
     let mut check = Check { findings };
     let state_dir = check.value("state-dir", value::full_path(&file.state_dir));
     let control = check.control(&file.control);
+    check.pins(state_dir.as_deref(), control.as_deref());
     let pool = check.pool(&file.pool);
     let virtual_ip = check.virtual_ip(&file.virtual_ip);
     let loopback = check.loopback(&file.loopback, file.virtual_ip.enabled);
@@ -74,6 +75,21 @@ impl Check<'_> {
             self.error("control", message, help);
         }
         Some(path)
+    }
+
+    /// The folder that the companion hook takes beside the control socket is
+    /// nobody else's: what lay there would be hidden.
+    fn pins(&mut self, state_dir: Option<&Path>, control: Option<&Path>) {
+        let Some(pins) = control.and_then(companion::pins) else { return };
+        let message = |it: &Path| {
+            format!("{it:?} is where the companion hook keeps its maps, beside control")
+        };
+        if let Some(control) = control.filter(|it| **it == pins) {
+            self.error("control", message(control), "give the socket another name");
+        }
+        if let Some(folder) = state_dir.filter(|it| it.starts_with(&pins)) {
+            self.error("state-dir", message(folder), "take another folder");
+        }
     }
 
     fn pool(&mut self, pool: &file::Pool) -> Option<Pool> {

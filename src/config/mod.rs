@@ -10,6 +10,7 @@ pub mod file;
 mod finding;
 pub mod machine;
 pub(crate) mod programs;
+pub(crate) mod reading;
 mod tree;
 mod value;
 
@@ -24,6 +25,7 @@ use machine::AdapterView;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -65,7 +67,7 @@ pub enum LoadError {
         /// The file.
         path: PathBuf,
         /// Why not.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The file is wrong; each finding draws itself.
     #[error("{}", Drawn(.0))]
@@ -135,9 +137,12 @@ impl Config {
     }
 }
 
+/// The longest file that is read: there are not so many programs to list.
+const LARGEST: u64 = 1 << 20;
+
 /// What helps where there is no file.
-fn advice(error: &std::io::Error) -> &'static str {
-    if error.kind() == std::io::ErrorKind::NotFound {
+fn advice(error: &io::Error) -> &'static str {
+    if error.kind() == io::ErrorKind::NotFound {
         " (write one with at least pool.ranges, or name another with --config)"
     } else {
         ""
@@ -145,7 +150,10 @@ fn advice(error: &std::io::Error) -> &'static str {
 }
 
 fn read(path: &Path) -> Result<String, LoadError> {
-    std::fs::read_to_string(path).map_err(|source| LoadError::Read { path: path.into(), source })
+    let text = reading::whole(path, LARGEST).and_then(|bytes| {
+        String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    });
+    text.map_err(|source| LoadError::Read { path: path.into(), source })
 }
 
 /// Findings as `check-config` prints them, one drawing below the other.

@@ -1,8 +1,7 @@
 //! Does every program that is listed mean somebody on this machine?
 
-use super::{Config, Finding, ProgramPattern};
+use super::{Config, Finding, ProgramPattern, reading};
 use std::ffi::OsStr;
-use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
@@ -78,7 +77,7 @@ enum Kind {
 /// `None`: there is no file.
 fn kind(path: &Path) -> Option<Kind> {
     let mut first = Vec::new();
-    File::open(path).ok()?.take(4).read_to_end(&mut first).ok()?;
+    reading::open(path).ok()?.take(4).read_to_end(&mut first).ok()?;
     Some(match first.as_slice() {
         [0x7f, b'E', b'L', b'F'] | [b'M', b'Z', ..] => Kind::Program,
         [b'#', b'!', ..] => Kind::NamesInterpreter,

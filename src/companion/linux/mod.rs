@@ -20,6 +20,7 @@ mod told;
 pub use error::{FindError, LoadError, PolicyError, ProgramError, TableError, UnloadError};
 pub use handles::{ClosedSockets, NewDual, NotedPings, OwnerMap};
 pub use open::Before;
+pub(crate) use open::pins;
 pub use pins::forget_stale;
 pub use process::{executable, file_of, standing};
 pub use scripts::FOLLOWS_SCRIPTS;

@@ -7,6 +7,13 @@ use crate::session::{Session, Sessions};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+const PINS: &str = "bpf";
+
+/// Where the daemon with this control socket pins links and maps.
+pub(crate) fn pins(control: &Path) -> Option<PathBuf> {
+    Some(control.with_file_name(PINS))
+}
+
 /// What was there of the hook before a start.
 #[derive(Debug)]
 pub struct Before {
@@ -17,7 +24,7 @@ pub struct Before {
 impl Before {
     /// Looks, and changes nothing. `control` is the daemon's control socket.
     pub fn look(control: &Path) -> Self {
-        let pins = control.with_file_name("bpf");
+        let pins = control.with_file_name(PINS);
         Self { was_there: pins.exists(), pins }
     }
 

@@ -8,6 +8,11 @@ use sessionip_hook::windows::DLL;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+/// Nothing of the hook is a file that the daemon makes.
+pub(crate) fn pins(_control: &Path) -> Option<PathBuf> {
+    None
+}
+
 /// What was there of the hook before a start: nothing that would outlive a
 /// daemon, as a section goes with the last who knows it.
 #[derive(Debug)]
