@@ -40,13 +40,22 @@ impl<S: Read + Write> Connection<S> {
         !self.answer.is_empty()
     }
 
-    /// Reads a request or goes on sending an answer. An error closes it.
+    /// A request came along with the one before it: a turn is not in vain, though
+    /// nothing more be said.
+    pub(super) fn has_asked(&self) -> bool {
+        self.answer.is_empty() && self.asked.contains(&b'\n')
+    }
+
+    /// Takes a request or goes on sending an answer. An error closes it.
+    ///
+    /// One request a turn, however many were sent at once: others have theirs in
+    /// between.
     pub(super) fn turn(
         &mut self,
         now: Instant,
         answer: &mut dyn FnMut(&Peer, Request) -> Response,
     ) -> io::Result<()> {
-        if self.answer.is_empty() {
+        if !self.waits() && !self.has_asked() {
             let mut bytes = [0; 4096];
             let read = match self.stream.read(&mut bytes) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
@@ -55,6 +64,8 @@ impl<S: Read + Write> Connection<S> {
                 Err(e) => return Err(e),
             };
             self.asked.extend(bytes.iter().take(read));
+        }
+        if !self.waits() {
             let response = match self.asked.iter().position(|b| *b == b'\n') {
                 Some(end) if end <= LINE => {
                     let line: Vec<u8> = self.asked.drain(..=end).collect();

@@ -97,6 +97,10 @@ impl Server {
             let wanted = if c.waits() { PollFlags::POLLOUT } else { PollFlags::POLLIN };
             PollFd::new(c.stream.as_fd(), wanted)
         }));
+        let wait = match self.connections.iter().any(Connection::has_asked) {
+            true => Duration::ZERO,
+            false => wait,
+        };
         let timeout = PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX);
         match poll(&mut polled, timeout) {
             Ok(_) | Err(Errno::EINTR) => {}
@@ -106,7 +110,8 @@ impl Server {
         let knocked = ready.first() == Some(&true);
         let mut ready = ready.into_iter().skip(1);
         self.connections.retain_mut(|connection| {
-            ready.next() != Some(true) || connection.turn(now, answer).is_ok()
+            let is_ready = ready.next() == Some(true) || connection.has_asked();
+            !is_ready || connection.turn(now, answer).is_ok()
         });
         if knocked {
             self.accept(now);
@@ -142,5 +147,40 @@ impl Server {
         if let Some((index, _)) = silent {
             self.connections.remove(index);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::Shutdown;
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a server lives in real time")]
+    fn requests_that_come_at_once_are_answered_one_after_the_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control.sock");
+        let mut server = Server::listen(&path).unwrap();
+        let mut client = connect(&path, Duration::from_secs(5)).unwrap();
+        client.write_all(&b"{\"command\":\"flows\",\"from\":1}\n".repeat(3)).unwrap();
+        client.write_all(b"{\"command\":\"flows\",\"from\":2}\n{\"command\":").unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        let mut asked = Vec::new();
+        let mut answer = |_: &Peer, request: Request| {
+            let Request::Flows { from } = request else { panic!("{request:?}") };
+            asked.push(from);
+            Response::of(&from)
+        };
+        let began = Instant::now();
+        // The connection comes in; four requests; their end.
+        for _ in 0..6 {
+            server.turn(Instant::now(), Duration::from_secs(60), &mut answer).unwrap();
+        }
+        assert!(began.elapsed() < Duration::from_secs(60), "it waited with a request in hand");
+        let mut answers = String::new();
+        client.read_to_string(&mut answers).unwrap();
+        assert_eq!(answers, "{\"ok\":1}\n{\"ok\":1}\n{\"ok\":1}\n{\"ok\":2}\n");
+        assert_eq!(asked, [1, 1, 1, 2]);
     }
 }

@@ -183,7 +183,10 @@ fn is_somebody_s(name: &[u16]) -> bool {
 
 /// A turn of it would not be in vain.
 fn is_ready(connection: &Connection<Pipe>) -> bool {
-    if connection.waits() { connection.stream.is_written() } else { connection.stream.is_read() }
+    match connection.waits() {
+        true => connection.stream.is_written(),
+        false => connection.has_asked() || connection.stream.is_read(),
+    }
 }
 
 /// An instance of the pipe, and it waits for a client.

@@ -83,6 +83,18 @@ fn a_long_answer_comes_whole_and_others_are_served_meanwhile() {
 }
 
 #[test]
+fn requests_that_come_at_once_are_answered_one_after_the_other() {
+    served(|path| {
+        let mut stream = connect(path, PATIENCE).unwrap();
+        stream.write_all(&b"{\"command\":\"flows\",\"from\":1}\n".repeat(4)).unwrap();
+        let expected = "{\"ok\":\"x\"}\n".repeat(4);
+        let mut answers = vec![0; expected.len()];
+        stream.read_exact(&mut answers).unwrap();
+        assert_eq!(String::from_utf8(answers).unwrap(), expected);
+    });
+}
+
+#[test]
 fn nonsense_is_answered_and_too_much_of_it_is_cut_off() {
     served(|path| {
         let mut stream = connect(path, PATIENCE).unwrap();
