@@ -19,6 +19,7 @@
 
 mod admission;
 mod answers;
+mod folders;
 mod host;
 mod keeper;
 mod line;
@@ -45,6 +46,7 @@ use crate::policy::Policy;
 use crate::service::{self, Order, Orders, State};
 use crate::session::{self, Sessions, SessionsError, Watcher};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use folders::Missing;
 use keeper::Keeper;
 use line::Line;
 use lock::Lock;
@@ -141,6 +143,8 @@ pub fn run(path: &Path) -> Result<(), RunError> {
         tracing::warn!(key = warning.key, line = warning.line, "{}", warning.message);
     }
     let orders = Orders::catch()?;
+    // Dropped last of all.
+    let _missing = Missing::look([&*config.state_dir].into_iter().chain(config.control.parent()));
     let lock = Lock::take(&config.state_dir)?;
     let ended = serve(path, config, orders);
     // A line that is gone is a crash: what is ours stays for the next start.

@@ -46,9 +46,18 @@ impl Before {
     fn still(&self, world: &World) {
         assert_eq!(world.tables(), self.tables);
         assert_eq!(world.traces("control"), [""; 0]);
+        assert_eq!(empty_folders(world), [""; 0]);
         let scopes = scopes(world);
         assert_eq!(scopes.exists(), self.scopes, "{}", scopes.display());
     }
+}
+
+/// Folders of the daemon with nothing in them.
+fn empty_folders(world: &World) -> Vec<&'static str> {
+    let is_empty = |name: &&str| {
+        fs::read_dir(world.directory.path().join(name)).is_ok_and(|mut it| it.next().is_none())
+    };
+    ["state-control", "control"].into_iter().filter(is_empty).collect()
 }
 
 /// Where the daemon of this world has the scopes of `exec`.
@@ -177,8 +186,8 @@ fn a_control_path_or_state_that_cannot_be() {
     let said = sentence(&run(&world));
     assert!(said.contains("control.sock"), "{said}");
     fs::remove_file(world.directory.path().join("control")).unwrap();
-    // The lock was there first.
-    fs::remove_dir(world.directory.path().join("state-control")).unwrap();
+    // The lock was there first, and its folder is gone again.
+    assert!(!world.directory.path().join("state-control").exists());
 
     let before = Before::of(&world);
     fs::write(world.directory.path().join("state-control"), "a file in the way").unwrap();
