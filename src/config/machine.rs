@@ -5,6 +5,7 @@ use super::{Config, Pool};
 use ipnet::IpNet;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 
 /// A network card, as far as the pool depends on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +38,22 @@ pub fn findings(config: &Config, adapters: &[AdapterView]) -> Vec<Finding> {
     };
     findings.extend(subnets(pool, candidates));
     findings
+}
+
+/// What is wrong with files that hold rules of ours and are restored at boot.
+pub(super) fn stored_rules(files: &[PathBuf]) -> Vec<Finding> {
+    let finding = |file: &PathBuf| {
+        let file = file.display();
+        let message = format!(
+            "{file} holds rules of sessionip, saved while it ran: at boot they are refused, and \
+             the other rules of their table with them"
+        );
+        let help = format!(
+            "run sed -i /SESSIONIP-/d {file}, and save rules only while sessionip is stopped"
+        );
+        Finding::warning("divert", message, help)
+    };
+    files.iter().map(finding).collect()
 }
 
 /// An address that this machine has itself cannot be a session's.

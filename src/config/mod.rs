@@ -107,6 +107,7 @@ impl Config {
             finding.severity = severity;
             findings.push(finding);
         }
+        findings.extend(machine::stored_rules(&crate::divert::stored_rules()));
         let real = |program: &Path| program.canonicalize().ok();
         findings.extend(programs::findings(&config, crate::companion::FOLLOWS_SCRIPTS, real));
         let (root, _) = DeTable::parse_recoverable(&text);

@@ -2,7 +2,8 @@
 //!
 //! A [`Divert`] hands over packets in batches, takes a verdict for each, and lets
 //! the changed ones go on changed. A platform supplies one ([`Diverter`]) and the
-//! [`Switch`] that says which packets are led to it.
+//! [`Switch`] that says which packets are led to it; and knows of rules of ours that
+//! would come back without it ([`stored_rules`]).
 
 #![warn(clippy::indexing_slicing, reason = "nothing that strangers send may panic")]
 
@@ -17,12 +18,13 @@ pub mod windows;
 #[cfg(windows)]
 pub use windows::{
     Counters, Diverter, OpenError, OpenError as DivertError, SelectError, Switch, Waited, Waker,
-    open, run_ahead,
+    open, run_ahead, stored_rules,
 };
 
 #[cfg(target_os = "linux")]
 pub use linux::{
     DivertError, Nfqueue as Diverter, RulesError as SelectError, Switch, Waker, open, run_ahead,
+    stored_rules,
 };
 
 use crate::engine::Diverted;

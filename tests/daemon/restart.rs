@@ -4,6 +4,8 @@ use crate::actor::Actor;
 use crate::world::{ANA, BEN, World, at, at_far, complaint, now, until};
 use nix::sys::signal::Signal;
 use sessionip::lab::network::HOST;
+use sessionip::lab::process;
+use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -113,7 +115,7 @@ fn a_port_that_a_translated_connection_had_is_as_good_as_any() {
     let other = crate::programs::program(&world, "other");
     let _far = world.far();
     world.within_host(|| {
-        std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "45000 45000").unwrap();
+        fs::write("/proc/sys/net/ipv4/ip_local_port_range", "45000 45000").unwrap();
     });
     let words = crate::actor::script(other.to_str().unwrap());
     let (ana, excepted) = (world.actor(1, ANA), world.actor_by(1, ANA, &words));
@@ -194,6 +196,31 @@ fn a_stopped_daemon_leaves_nothing_and_sessions_run_on() {
     }
 }
 
+/// Whoever saves all rules while the daemon runs saves ours with them. They name
+/// what is gone with it; without the lines that have our name the rest is good.
+#[test]
+fn rules_that_were_saved_come_back_without_ours_only() {
+    let mut world = World::without_daemon(2, "");
+    let theirs = "-A OUTPUT -d 192.0.2.7/32 -j DROP";
+    world.host(&["iptables", "-t", "raw", "-A", "OUTPUT", "-d", "192.0.2.7", "-j", "DROP"]);
+    world.start();
+    let file = world.directory.path().join("rules.v4");
+    fs::write(&file, world.host(&["iptables-save"])).unwrap();
+    assert_eq!(world.end(Signal::SIGTERM).code(), Some(0));
+    world.host(&["iptables", "-t", "raw", "-F"]);
+
+    let restore = || {
+        let mut command = process::command(&["iptables-restore"]);
+        command.arg(&file);
+        let done = world.network.host.output(&mut command).map_err(|error| error.to_string());
+        (done, world.host(&["iptables-save", "-t", "raw"]).contains(theirs))
+    };
+    let (refused, restored) = restore();
+    assert!(refused.is_err() && !restored, "{refused:?}");
+    world.host(&["sed", "-i", "/SESSIONIP-/d", file.to_str().unwrap()]);
+    assert_eq!(restore(), (Ok(String::new()), true));
+}
+
 const BOTH: &str = "'10.77.0.101-10.77.0.104', 'fd77::101-fd77::104'";
 
 /// Servers of a session, and where each is found: by itself and from the far side.
@@ -256,7 +283,7 @@ fn an_update_with_another_layout_loses_no_bind_and_no_listener() {
     let pins = world.directory.path().join("control/bpf");
     let current = pins.join(format!("v{}", sessionip_hook::LAYOUT));
     let other = pins.join("v0123456789abcdef");
-    std::fs::rename(current, &other).unwrap();
+    fs::rename(current, &other).unwrap();
     // It binds all the time while the daemon starts.
     let started = AtomicBool::new(false);
     let last = std::thread::scope(|scope| {
@@ -293,7 +320,7 @@ fn sighup_reloads() {
     until("the reload", || world.log().contains("configuration reloaded"));
     assert_eq!(ana.seen_by(at_far()), Ok(HOST.into()));
     // What is wrong is refused and said.
-    std::fs::write(&world.config, "[pool]\nrangs = []").unwrap();
+    fs::write(&world.config, "[pool]\nrangs = []").unwrap();
     world.signal(Signal::SIGHUP);
     until("the refusal", || world.log().contains("not reloaded"));
     assert_eq!(ana.seen_by(at_far()), Ok(HOST.into()));

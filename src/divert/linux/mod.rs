@@ -30,7 +30,7 @@ mod switch;
 
 pub use counters::{Counters, Losses};
 pub use priority::run_ahead;
-pub use rules::RulesError;
+pub use rules::{RulesError, stored as stored_rules};
 pub use switch::{DivertError, FIRST_QUEUE, Switch, open};
 
 use crate::divert::Divert;

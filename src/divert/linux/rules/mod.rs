@@ -17,8 +17,10 @@ mod iptables;
 mod lines;
 mod pings;
 mod saved;
+mod stored;
 
 pub use iptables::RulesError;
+pub use stored::stored;
 
 use crate::lease::Family;
 use lines::{mangle, raw};
