@@ -78,9 +78,10 @@ unsafe extern "system" fn ask(
     // where the function goes on; the arguments are the caller's own.
     unsafe {
         let original = std::mem::transmute::<*mut c_void, Ask>(ASK.pointer());
-        let Some(_inside) = Inside::enter() else { return original(node, service, hints, result) };
+        let inside = Inside::enter();
         let answer = original(node, service, hints, result);
-        finish(answer, || memory::text(node), result, Shape::Plain, &FREE)
+        let asked = || inside.as_ref().and_then(|_| memory::text(node));
+        finish(answer, asked, result, Shape::Plain, &FREE)
     }
 }
 
@@ -94,9 +95,10 @@ unsafe extern "system" fn ask_wide(
     // SAFETY: as in ask(); both structs are alike but for the sort of their text.
     unsafe {
         let original = std::mem::transmute::<*mut c_void, AskWide>(ASK_WIDE.pointer());
-        let Some(_inside) = Inside::enter() else { return original(node, service, hints, result) };
+        let inside = Inside::enter();
         let answer = original(node, service, hints, result);
-        finish(answer, || memory::wide(node), result.cast(), Shape::Plain, &FREE_WIDE)
+        let asked = || inside.as_ref().and_then(|_| memory::wide(node));
+        finish(answer, asked, result.cast(), Shape::Plain, &FREE_WIDE)
     }
 }
 
@@ -148,12 +150,12 @@ unsafe extern "system" fn ask_extended(
             )
         }
     };
-    if inside.is_none() || is_later && !at_once {
+    if is_later && !at_once {
         return answer;
     }
     // SAFETY: as in ask(): the answer is there, and the structs begin alike.
     unsafe {
-        let asked = || memory::wide(node);
+        let asked = || inside.as_ref().and_then(|_| memory::wide(node));
         let answer = finish(answer, asked, result.cast(), Shape::Extended, &FREE_EXTENDED);
         if at_once {
             complete(overlapped, answer, result.cast());
@@ -181,7 +183,8 @@ fn is_own_name(asked: Option<String>) -> bool {
     asked.is_some_and(|asked| machine::called().is_called(&asked))
 }
 
-/// What becomes of the system's answer.
+/// What becomes of the system's answer. Nothing is `asked` if it is for a function of
+/// the system's.
 ///
 /// # Safety
 /// If `answer` is 0, `result` points to a list of that shape, which `free` frees and
@@ -207,6 +210,7 @@ unsafe fn finish(
     // SAFETY: the list is the system's, whole, and nobody's then; the function that
     // frees it was detoured before.
     unsafe {
+        let free = if free.pointer().is_null() { &FREE } else { free };
         if !free.pointer().is_null() {
             std::mem::transmute::<*mut c_void, Free>(free.pointer())(*result);
         }

@@ -261,14 +261,19 @@ fn what_is_hidden_is_freed_with_the_rest() {
     let all = ask(&mut plain, &question);
     assert!(all.contains(' '), "there is something to hide: {all}");
     let on = host.content(&[]);
-    let sound = "the heap is sound";
+    let times = 400;
+    let question = format!("often {} {times}", host.name);
+    let held = |program: &mut Program| ask(program, &question).parse::<usize>().unwrap();
+    // What the heap itself sets aside is there once, however often.
+    let kept = held(&mut plain);
     for (session, answer) in [(Session { ipv6: None, ..on.sessions[0] }, V), (on.sessions[0], "")] {
         world.publish(&Content { sessions: vec![session], ..on.clone() });
         for how in ["a", "w", "x"] {
             let said = ask(&mut program, &format!("name {how} 0 {}", host.name));
             assert!(said == answer || answer.is_empty(), "{how}: {said}");
         }
-        assert_eq!(ask(&mut program, &format!("often {} 100", host.name)), sound);
+        let bytes = held(&mut program);
+        assert!(bytes < kept + 64 * times, "less than a node each time: {bytes}, not {kept}");
     }
 }
 
@@ -289,7 +294,7 @@ fn another_sessions_address_is_no_answer() {
         assert_eq!(answer, "error 11004 11004 0x0", "{how}: WSANO_DATA, and no list");
     }
     assert_eq!(ask(&mut program, &format!("host {}", host.name)), "error 11004");
-    assert_eq!(ask(&mut program, "often localhost 20"), "the heap is sound");
+    assert!(ask(&mut program, "often localhost 20").parse::<usize>().is_ok(), "it lives");
 }
 
 #[test]
