@@ -9,6 +9,8 @@ mod leading;
 mod linux;
 
 #[cfg(target_os = "linux")]
+pub(crate) use linux::netlink;
+#[cfg(target_os = "linux")]
 pub use linux::{
     Addresses, ListError, MARKED, OpenError, PutOnError, RouteNews, TakeOffError, arp, cards, nd,
 };

@@ -3,9 +3,11 @@
 use super::RunError;
 use super::keeper::{Keeper, in_full, now, warn_on};
 use crate::address::{self, PutOnError, arp, nd};
+use crate::flow::Pair;
 use crate::lease::{Family, Refused};
 use crate::observe::event::Event as Record;
 use crate::owner;
+use crate::packet::Protocol;
 use crate::session::{Session, SessionId};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -199,13 +201,30 @@ impl Keeper {
         let Some(held) = self.sessions.remove(&id) else { return Ok(()) };
         // The line first: from here on no packet leaves with its address.
         self.line.set_host(self.host())?;
+        let translated = self.translated(id)?;
         self.take_from_host(&held);
+        let addresses: Vec<IpAddr> = held.leased().collect();
+        let forgotten = self.switch.forget(&addresses, &translated);
+        warn_on("have the kernel forget a session's conversations", forgotten);
         self.leases.give_back(now(), id);
         tracing::info!(session = %id, "session ended");
         self.save();
         // An address that a reload had taken out of the pool leaves it now.
         let left = held.leased().any(|address| !self.is_configured(address));
         if left { self.apply() } else { Ok(()) }
+    }
+
+    /// The conversations of a session that go on with other ends than its programs
+    /// know.
+    fn translated(&self, id: SessionId) -> Result<Vec<(Protocol, Pair)>, RunError> {
+        let (mut translated, mut page) = (Vec::new(), Some(0));
+        while let Some(from) = page {
+            let (flows, next) = self.line.flows(from)?;
+            let own = flows.iter().filter(|it| it.session == Some(id) && it.inside != it.outside);
+            translated.extend(own.map(|it| (it.protocol, it.inside)));
+            page = next;
+        }
+        Ok(translated)
     }
 
     /// Hook, sockets and addresses of a session that is over.

@@ -1,6 +1,6 @@
 //! What becomes of addresses when the pool is empty, and when sessions end?
 
-use crate::world::{ANA, BEN, World, at, at_far, cgroup_root, until};
+use crate::world::{ANA, BEN, World, at, at_far, at_far6, cgroup_root, until};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use sessionip::lab::network::HOST;
@@ -163,4 +163,45 @@ fn an_address_that_this_machine_took_for_itself_costs_one_session_nothing() {
     assert!(world.log().contains("10.77.0.101 is an address of this machine already"));
     let _ben = world.actor(2, BEN);
     assert_eq!(row(&world, 2)["state"], "exhausted");
+}
+
+/// What is left in conntrack would hold for who uses the same ends next.
+#[test]
+fn the_kernel_forgets_the_conversations_of_a_session_that_has_ended() {
+    let world = World::with_ranges("'10.77.0.101-10.77.0.104', 'fd77::101-fd77::104'", "");
+    let mut far = world.far();
+    let (mut ana, mut ben) = (world.actor(1, ANA), world.actor(2, BEN));
+    let mut ports = Vec::new();
+    for (session, actor) in [(1, &mut ana), (2, &mut ben)] {
+        let (v4, v6) = (world.address(session), world.ipv6(session));
+        actor.listen("tcp", "[::]:9000");
+        actor.listen("udp-v6only", "[::]:9000");
+        // To the session's addresses, and from them.
+        far.meet(at(v4, 9000)).unwrap();
+        far.meet(at(v6, 9000)).unwrap();
+        far.ask(at(v6, 9000)).unwrap();
+        for server in [at_far(), at_far6()] {
+            ports.push((session, actor.meet(server).unwrap().from.port()));
+            ports.push((session, actor.ask(server).unwrap().0.from.port()));
+        }
+    }
+    let known = || {
+        let kinds = ["ipv4", "ipv6"];
+        kinds.map(|kind| world.host(&["conntrack", "-L", "-f", kind])).concat()
+    };
+    let of = |known: &str, session: u32, addresses: [IpAddr; 2]| {
+        let ports = ports.iter().filter(|(whose, _)| *whose == session);
+        let mut words: Vec<_> = ports.map(|(_, port)| format!("sport={port} ")).collect();
+        words.extend(addresses.map(|address| format!("dst={address} ")));
+        known.lines().filter(|line| words.iter().any(|word| line.contains(word))).count()
+    };
+    let addresses = [1, 2].map(|session| [world.address(session), world.ipv6(session)]);
+    let talk = ben.connect(at_far()).unwrap();
+    let before = known();
+    assert_eq!([1, 2].map(|it| of(&before, it, addresses[it as usize - 1])), [7, 7], "{before}");
+    ana.end();
+    world.gone(1);
+    let after = known();
+    assert_eq!([1, 2].map(|it| of(&after, it, addresses[it as usize - 1])), [0, 7], "{after}");
+    assert_eq!(ben.say(&talk, "still").as_deref(), Ok("still"));
 }

@@ -17,7 +17,7 @@ mod cards;
 mod line;
 mod messages;
 pub mod nd;
-mod netlink;
+pub(crate) mod netlink;
 mod routes;
 
 pub use cards::cards;

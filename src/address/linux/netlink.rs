@@ -1,13 +1,15 @@
-//! What does the kernel answer over rtnetlink?
+//! What does the kernel answer over netlink?
 //!
 //! One blocking request at a time (netlink(7), rtnetlink(7)).
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader,
+    NetlinkMessage, NetlinkPayload, NetlinkSerializable,
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use std::io;
+use std::marker::PhantomData;
 
 /// How often a list that changed while it was read is read again.
 const ATTEMPTS: usize = 8;
@@ -19,26 +21,31 @@ const HEADER: usize = 16;
 
 /// A conversation with the kernel, in the network namespace where it began.
 #[derive(Debug)]
-pub(super) struct Netlink {
+pub(crate) struct Netlink<M = RouteNetlinkMessage> {
     socket: Socket,
     sequence: u32,
+    speaks: PhantomData<M>,
 }
 
 impl Netlink {
     pub(super) fn open() -> io::Result<Self> {
-        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        Self::speaking(NETLINK_ROUTE)
+    }
+}
+
+impl<M: NetlinkSerializable + NetlinkDeserializable + Clone> Netlink<M> {
+    /// A conversation in messages of that protocol of netlink's.
+    pub(crate) fn speaking(protocol: isize) -> io::Result<Self> {
+        let mut socket = Socket::new(protocol)?;
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
         // The kernel then lists only what was asked for (Linux 4.20).
         socket.set_netlink_get_strict_chk(true)?;
-        Ok(Self { socket, sequence: 0 })
+        Ok(Self { socket, sequence: 0, speaks: PhantomData })
     }
 
     /// All that is like `what`.
-    pub(super) fn list(
-        &mut self,
-        what: &RouteNetlinkMessage,
-    ) -> io::Result<Vec<RouteNetlinkMessage>> {
+    pub(crate) fn list(&mut self, what: &M) -> io::Result<Vec<M>> {
         for _ in 0..ATTEMPTS {
             let (listed, whole) = self.exchange(what.clone(), NLM_F_REQUEST | NLM_F_DUMP)?;
             if whole {
@@ -49,26 +56,20 @@ impl Netlink {
     }
 
     /// The answer to one question.
-    pub(super) fn ask(
-        &mut self,
-        what: RouteNetlinkMessage,
-    ) -> io::Result<Vec<RouteNetlinkMessage>> {
+    pub(crate) fn ask(&mut self, what: M) -> io::Result<Vec<M>> {
         self.exchange(what, NLM_F_REQUEST | NLM_F_ACK).map(|(answers, _)| answers)
     }
 
     /// Makes `what` true; `flags` says how.
-    pub(super) fn change(&mut self, what: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
+    pub(crate) fn change(&mut self, what: M, flags: u16) -> io::Result<()> {
         self.exchange(what, NLM_F_REQUEST | NLM_F_ACK | flags).map(drop)
     }
 
     /// One request and its answers; also whether nothing changed in between.
-    fn exchange(
-        &mut self,
-        what: RouteNetlinkMessage,
-        flags: u16,
-    ) -> io::Result<(Vec<RouteNetlinkMessage>, bool)> {
+    fn exchange(&mut self, what: M, flags: u16) -> io::Result<(Vec<M>, bool)> {
         self.sequence = self.sequence.wrapping_add(1);
-        let mut request = NetlinkMessage::from(what);
+        let payload = NetlinkPayload::InnerMessage(what);
+        let mut request = NetlinkMessage::new(NetlinkHeader::default(), payload);
         request.header.flags = flags;
         request.header.sequence_number = self.sequence;
         request.finalize();
@@ -84,7 +85,7 @@ impl Netlink {
             self.socket.recv(&mut buffer, 0)?;
             for frame in Frames(&buffer) {
                 // What this version of the crate cannot read is nothing we use.
-                let Ok(frame) = NetlinkMessage::<RouteNetlinkMessage>::deserialize(frame) else {
+                let Ok(frame) = NetlinkMessage::<M>::deserialize(frame) else {
                     continue;
                 };
                 if frame.header.sequence_number != self.sequence {

@@ -19,6 +19,7 @@
 //! UDP in the host's size would be lost on its way in: the kernel cannot split a
 //! changed UDP train again. On lo the host's size exceeds what a message carries.
 
+mod conntrack;
 mod counters;
 mod facts;
 mod netlink;

@@ -1,8 +1,13 @@
 //! Which packets are led into the queues, and how many were?
 
+use super::conntrack;
 use super::rules::{self, Packets, RuleSet, RulesError};
 use super::{Counters, Nfqueue, OpenError, Waker};
 use crate::divert::Selection;
+use crate::flow::Pair;
+use crate::packet::Protocol;
+use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// The first of the seven queues that packets are diverted to.
@@ -97,6 +102,19 @@ impl Switch {
     /// iptables does not answer.
     pub fn holds(&self, selection: &Selection) -> Result<bool, RulesError> {
         rules::is_installed(&self.rule_set(selection))
+    }
+
+    /// Has the kernel forget conversations of a session that has ended: those with its
+    /// virtual addresses, and those that were translated, by their inside ends.
+    ///
+    /// # Errors
+    /// The kernel cannot do it (`nf_conntrack_netlink`).
+    pub fn forget(
+        &self,
+        addresses: &[IpAddr],
+        translated: &[(Protocol, Pair)],
+    ) -> io::Result<usize> {
+        conntrack::forget(addresses, translated)
     }
 
     /// Leads nothing here any more.

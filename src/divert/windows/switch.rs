@@ -9,8 +9,12 @@ use super::host_packets::HostPackets;
 use super::{Change, FOREIGN, Kind, LOOPBACK, MAIN};
 use crate::divert::Selection;
 use crate::divert::filter::Filters;
+use crate::flow::Pair;
+use crate::packet::Protocol;
 use crossbeam_channel::{SendTimeoutError, Sender};
 use std::ffi::CString;
+use std::io;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use windivert::prelude::{WinDivertFlags, WinDivertLayer, WinDivertParam};
@@ -112,6 +116,14 @@ impl Switch {
         let filters = Filters::of(selection);
         let now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(filters.main == now.main && filters.loopback == now.loopback)
+    }
+
+    /// The driver remembers no conversations.
+    ///
+    /// # Errors
+    /// None. On Linux conntrack is asked to forget them.
+    pub fn forget(&self, _: &[IpAddr], _: &[(Protocol, Pair)]) -> io::Result<usize> {
+        Ok(0)
     }
 
     /// Forgets which packets the host had so far.
