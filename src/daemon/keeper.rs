@@ -312,6 +312,12 @@ impl Keeper {
             let sentence = "listeners for both IP versions are reached by IPv4 only on this system";
             notices.push(sentence.to_owned());
         }
+        for held in self.sessions.values().filter(|held| held.ipv6_withheld) {
+            let (id, card) = (held.session.id, &self.adapter.name);
+            notices.push(format!(
+                "session {id}: its IPv6 address waits until {card} has an IPv6 address of its own"
+            ));
+        }
         notices.extend(self.loopback_notices());
         notices.extend(self.switch.notices());
         notices.extend(self.full_tables().into_iter().map(|(_, sentence)| sentence));

@@ -304,6 +304,10 @@ fn an_ipv6_address_that_is_off_the_host_is_not_given() {
     assert_eq!(ana.seen_by(at_far6()), Ok(six));
     let private = sessionip::address::private_ipv6(SessionId(1));
     let host = |line: &str| world.host(&line.split(' ').collect::<Vec<_>>());
+    // Nobody moved this one, nor will it count as moved.
+    let named = at(world.address(1), 9003);
+    assert_eq!(ana.listen("tcp", named), named);
+    assert_eq!(ana.meet("127.0.0.1:9003"), Err("ECONNREFUSED".into()));
     // Another address, by which the far side can be reached all the same.
     let card = host("ip link show dev lab-host");
     let mac = card.split_whitespace().skip_while(|word| *word != "link/ether").nth(1).unwrap();
@@ -322,6 +326,8 @@ fn an_ipv6_address_that_is_off_the_host_is_not_given() {
     let mut outside = world.outside();
     assert_eq!(outside.seen_by(at_far6()), Ok("fd99::1".parse().unwrap()));
 
+    let notices = || world.json("status")["notices"].to_string();
+    until("that is said", || notices().contains("session 1: its IPv6 address waits"));
     until("the packet line knows", || ana.meet(at_far6()) == Err("timeout".into()));
     assert!(world.count("no-ipv6") > 0);
     assert_eq!(ana.listen("tcp-v6only", "[::]:9000"), at(private.into(), 9000));
@@ -336,6 +342,8 @@ fn an_ipv6_address_that_is_off_the_host_is_not_given() {
     assert_eq!(ana.listen("tcp-v6only", "[::]:9002"), at(six, 9002));
     assert_eq!(far.meet(at(six, 9002)).unwrap().who, "session-1");
     assert_eq!(far.meet(at(six, 9001)).unwrap().who, "session-1", "it was bound meanwhile");
+    assert_eq!(ana.meet("127.0.0.1:9003"), Err("ECONNREFUSED".into()));
+    assert!(!notices().contains("waits"), "{}", notices());
 }
 
 #[test]

@@ -36,7 +36,7 @@ impl Companion {
                     if session != Some(SessionId(holder.id)) {
                         continue;
                     }
-                    let mark = mark(protocol, &socket, holder, self.pins.is_new());
+                    let mark = mark(protocol, &socket, holder, self.distrusts);
                     if protocol == Protocol::Tcp && is_dual(&socket) {
                         let address = Address::from(socket.bound.address);
                         let (port, protocol) = (mark.port, mark.protocol);
@@ -51,7 +51,9 @@ impl Companion {
             self.programs.find_again(&[])?;
         }
         self.to_mark.replace(&BTreeMap::new())?;
-        Ok(self.programs.find_again(&listeners)?)
+        self.programs.find_again(&listeners)?;
+        self.distrusts = false;
+        Ok(())
     }
 
     /// Who holds which address.
