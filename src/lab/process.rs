@@ -14,6 +14,9 @@ use std::time::Duration;
 /// How long a program may take to end once it is asked to.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// How often a program is tried that is being written to, every 10 ms.
+const TRIES: usize = 200;
+
 /// A program that was started; ended when dropped, together with its children.
 #[derive(Debug)]
 pub struct Running {
@@ -39,13 +42,12 @@ impl Running {
         let mut start = || -> io::Result<(Child, File, File)> {
             let (stdout, stderr) = (tempfile::tempfile()?, tempfile::tempfile()?);
             let_signals_through(command);
-            let child = command
+            command
                 .stdin(Stdio::null())
                 .stdout(stdout.try_clone()?)
                 .stderr(stderr.try_clone()?)
-                .process_group(0)
-                .spawn()?;
-            Ok((child, stdout, stderr))
+                .process_group(0);
+            Ok((spawn(command)?, stdout, stderr))
         };
         let (child, stdout, stderr) =
             start().map_err(|source| LabError::io(format!("starting {name}"), source))?;
@@ -136,6 +138,20 @@ impl Drop for Running {
     }
 }
 
+/// A program that was copied a moment ago is busy (`ETXTBSY`) while a process that
+/// another thread forked meanwhile has the copy open, until it becomes a program too.
+fn spawn(command: &mut Command) -> io::Result<Child> {
+    for _ in 1..TRIES {
+        match command.spawn() {
+            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            other => return other,
+        }
+    }
+    command.spawn()
+}
+
 /// `std::process` hands on the mask of the thread that starts a program, and the
 /// lab has signals blocked. Unblocked in the child alone: a thread of the lab that
 /// let them through for a moment would have the lab ended by one, and nothing
@@ -202,6 +218,21 @@ mod tests {
     fn more_output_than_a_pipe_holds_is_read_whole() {
         let said = output(&mut shell("head -c 300000 /dev/zero | tr '\\0' x"), GRACE).unwrap();
         assert_eq!(said.len(), 300_000);
+    }
+
+    #[test]
+    fn a_program_that_is_being_written_to_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("true");
+        std::fs::copy("/bin/true", &program).unwrap();
+        let writing = File::options().append(true).open(&program).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                std::thread::sleep(Duration::from_millis(100));
+                drop(writing);
+            });
+            output(&mut command(&[&program]), GRACE).unwrap();
+        });
     }
 
     #[test]
