@@ -92,12 +92,12 @@ struct script {
 	__u32 by_name;
 };
 
-/* What an option means to an interpreter: Meaning of src/script.rs. */
+/* What an option means to an interpreter: Meaning of src/script/rules.rs. */
 enum { MEANS_VALUE = 1, MEANS_NO_FILE, MEANS_REST, MEANS_FILE, MEANS_JAR };
 
 enum { CLUSTERS = 1, PLUS = 2, ONLY_JAR = 4 };
 
-/* How an interpreter reads its arguments: Rule of src/script.rs. */
+/* How an interpreter reads its arguments: Rule of src/script/rules.rs. */
 struct interpreter {
 	__u32 kind;
 	__u32 flags;

@@ -1,7 +1,7 @@
 /* Which script does an interpreter run? Attached only where a list has one.
  *
  * At exec the command says so: for a `#!` line the file that was started, else
- * the argument that src/script.rs would choose, by the same rules. It is looked
+ * the argument that src/script would choose, by the same rules. It is looked
  * up by the path that it names, from the folder that the process is in, and by
  * its name. The mark goes to children at fork, and ends with exec and exit.
  */

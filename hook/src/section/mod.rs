@@ -14,7 +14,7 @@ mod view;
 mod writer;
 
 pub use layout::{BYTES, NAME, VERSION};
-pub use text::{file_name, fold};
+pub use text::{Runs, file_name, fold};
 pub use view::{Tables, View};
 pub use writer::{Content, Full, Leading, Pattern, Writer};
 

@@ -3,18 +3,21 @@
 //! [`shared`] is the published section, [`inject`] gets the DLL into a process,
 //! [`helper`] into one of the other width, [`mark`] tells a process that it
 //! descends from a listed one, [`mailslot`] is how processes report, [`process`]
-//! what is known of one, [`names`] how the system's answers lie in memory.
+//! what is known of one, [`command`] how it was started and [`runs`] what lists may
+//! know it by, [`names`] how the system's answers lie in memory.
 //!
 //! The DLL itself is the package in `hook/dll`, the helper the one in
 //! `hook/inject`. Each is built for 64-bit and for 32-bit programs, from the same
 //! sources; the section is the same for both, made of 32-bit words.
 
+pub mod command;
 pub mod helper;
 pub mod inject;
 pub mod mailslot;
 pub mod mark;
 pub mod names;
 pub mod process;
+pub mod runs;
 pub mod shared;
 pub mod trust;
 

@@ -46,8 +46,13 @@ pub fn open(pid: u32, access: u32) -> io::Result<OwnedHandle> {
 }
 
 /// The full path of a process's program, folded as the lists are.
-#[expect(unsafe_code, reason = "a call of the system")]
 pub fn program_of(process: BorrowedHandle<'_>) -> Option<Vec<u16>> {
+    path_of(process).as_deref().map(fold)
+}
+
+/// The same as the system spells it.
+#[expect(unsafe_code, reason = "a call of the system")]
+pub fn path_of(process: BorrowedHandle<'_>) -> Option<Vec<u16>> {
     // The longest path that Windows has, and its zero.
     let mut path = vec![0_u16; 32_768];
     let mut length = 32_768;
@@ -60,7 +65,8 @@ pub fn program_of(process: BorrowedHandle<'_>) -> Option<Vec<u16>> {
             &raw mut length,
         )
     };
-    (told != 0).then(|| path.get(..length as usize).map(fold))?
+    path.truncate(length as usize);
+    (told != 0).then_some(path)
 }
 
 /// When a process was made; with its number this names it for good.
@@ -73,11 +79,16 @@ pub fn made_at(process: BorrowedHandle<'_>) -> Option<u64> {
     told.then(|| u64::from(made.dwHighDateTime) << 32 | u64::from(made.dwLowDateTime))
 }
 
-/// When this process was made.
+/// This process.
 #[expect(unsafe_code, reason = "a handle that needs no closing")]
-pub fn this_made_at() -> Option<u64> {
+pub fn this() -> BorrowedHandle<'static> {
     // SAFETY: it is a constant that stands for the calling process, always.
-    made_at(unsafe { BorrowedHandle::borrow_raw(GetCurrentProcess()) })
+    unsafe { BorrowedHandle::borrow_raw(GetCurrentProcess()) }
+}
+
+/// When this process was made.
+pub fn this_made_at() -> Option<u64> {
+    made_at(this())
 }
 
 /// Lets this process open those of other users, if its account may do so at all:

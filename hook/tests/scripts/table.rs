@@ -1,4 +1,4 @@
-//! The table of cases, `scripts.toml`, as the tests of each side read it.
+//! The table of arguments, `scripts.toml`, as the tests of each side read it.
 
 use serde::Deserialize;
 

@@ -1,0 +1,257 @@
+//! What do processes say of how they were started, and does Windows itself read
+//! lines and paths as we do?
+
+use crate::lines::Lines;
+use sessionip_hook::script::{absolute, words};
+use sessionip_hook::windows::command::{Command, command_of};
+use sessionip_hook::windows::{process, runs, wide};
+use std::os::windows::io::{AsHandle, AsRawHandle, FromRawHandle, OwnedHandle};
+use std::path::{Path, PathBuf};
+use std::ptr::{null, null_mut};
+use windows_sys::Win32::Foundation::LocalFree;
+use windows_sys::Win32::Storage::FileSystem::{GetFullPathNameW, GetShortPathNameW};
+use windows_sys::Win32::System::Threading::{
+    CREATE_SUSPENDED, CreateProcessW, PROCESS_INFORMATION, STARTUPINFOW, TerminateProcess,
+};
+use windows_sys::Win32::UI::Shell::CommandLineToArgvW;
+
+/// A process that has not begun, and never will.
+struct Still(OwnedHandle);
+
+impl Still {
+    fn of(program: &Path, line: &str, folder: &Path) -> Self {
+        let text = |path: &Path| wide(path.to_str().unwrap());
+        let (program, mut line, folder) = (text(program), wide(line), text(folder));
+        let startup =
+            STARTUPINFOW { cb: size_of::<STARTUPINFOW>() as u32, ..STARTUPINFOW::default() };
+        let mut information = PROCESS_INFORMATION::default();
+        // SAFETY: all texts end in a zero and live through the call; both handles
+        // written are new and ours alone.
+        #[expect(unsafe_code, reason = "a call of the system")]
+        unsafe {
+            let made = CreateProcessW(
+                program.as_ptr(),
+                line.as_mut_ptr(),
+                null(),
+                null(),
+                0,
+                CREATE_SUSPENDED,
+                null(),
+                folder.as_ptr(),
+                &raw const startup,
+                &raw mut information,
+            );
+            assert_ne!(made, 0, "{}", std::io::Error::last_os_error());
+            drop(OwnedHandle::from_raw_handle(information.hThread));
+            Self(OwnedHandle::from_raw_handle(information.hProcess))
+        }
+    }
+
+    fn pid(&self) -> u32 {
+        process::number_of(self.0.as_handle())
+    }
+}
+
+impl Drop for Still {
+    fn drop(&mut self) {
+        // SAFETY: the handle is open.
+        #[expect(unsafe_code, reason = "a call of the system")]
+        unsafe {
+            TerminateProcess(self.0.as_raw_handle(), 1);
+        }
+    }
+}
+
+/// A folder that goes with it.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path.canonicalize().unwrap())
+    }
+
+    /// Without the prefix of paths that are not looked at again.
+    fn plain(&self) -> PathBuf {
+        self.0.to_str().unwrap().trim_start_matches(r"\\?\").into()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn system(folder: &str) -> PathBuf {
+    let windows = PathBuf::from(std::env::var_os("SystemRoot").unwrap());
+    windows.join(folder).join("cmd.exe")
+}
+
+#[test]
+fn a_process_tells_the_line_that_it_was_given_before_it_has_begun() {
+    let folder = Folder::new("lines");
+    let (folder, cmd) = (folder.plain(), system("system32"));
+    for case in &Lines::read().case {
+        let still = Still::of(&cmd, &case.line, &folder);
+        let Some(told) = command_of(still.0.as_handle()) else { panic!("{case:?}: nothing") };
+        // An empty line stands for the program's name.
+        if !case.line.is_empty() {
+            assert_eq!(told.line, case.line);
+        }
+        assert_eq!(Path::new(told.folder.trim_end_matches('\\')), folder);
+        let program = format!(r"C:\bin\{}", case.program());
+        let scripts = runs::scripts(&program, &Command { line: case.line.clone(), ..told.clone() });
+        let full = case.file.as_ref().map(|file| absolute(&told.folder, file).unwrap());
+        assert_eq!(scripts.first(), full.as_ref(), "{case:?}");
+        assert_eq!(runs::command(still.pid(), r"C:\x\CMD.EXE"), Some(told), "{case:?}");
+        assert_eq!(runs::command(still.pid(), r"C:\x\notepad.exe"), None);
+    }
+}
+
+/// A 64-bit program sees those of 32 bits, and each sees its own kind.
+#[test]
+fn programs_of_both_widths_are_asked() {
+    let folder = Folder::new("widths");
+    let folder = folder.plain();
+    let (own, other) = if cfg!(target_pointer_width = "64") {
+        ("system32", "syswow64")
+    } else {
+        ("system32", "sysnative")
+    };
+    for (at, is_other) in [(own, false), (other, true)] {
+        let still = Still::of(&system(at), "cmd /c x.cmd", &folder);
+        let is_32_bit = process::is_32_bit(still.0.as_handle());
+        assert_eq!(is_32_bit, is_other == cfg!(target_pointer_width = "64"), "{at}");
+        let told = command_of(still.0.as_handle());
+        if is_other && cfg!(target_pointer_width = "32") {
+            assert_eq!(told, None, "its memory is out of reach");
+            continue;
+        }
+        let told = told.expect("it may be read");
+        assert_eq!(told.line, "cmd /c x.cmd", "{at}");
+        assert_eq!(Path::new(told.folder.trim_end_matches('\\')), folder);
+    }
+}
+
+#[test]
+fn this_process_is_asked_where_it_is_now() {
+    let told = command_of(process::this()).unwrap();
+    let own: Vec<String> = std::env::args().collect();
+    assert_eq!(words(&told.line), own);
+    let folder = Path::new(told.folder.trim_end_matches('\\')).canonicalize().unwrap();
+    assert_eq!(folder, std::env::current_dir().unwrap().canonicalize().unwrap());
+}
+
+#[test]
+fn lines_are_parted_as_windows_parts_them() {
+    let mut seed = 3_u64;
+    let mut next = |below: usize| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (seed >> 33) as usize % below
+    };
+    let letters = ['"', '"', '\\', '\\', ' ', '\t', 'a', 'ß'];
+    let mut lines: Vec<String> = Lines::read().case.into_iter().map(|case| case.line).collect();
+    lines
+        .extend((0..20_000).map(|_| (0..next(16)).map(|_| letters[next(letters.len())]).collect()));
+    // Of no line at all Windows makes the caller's own name.
+    for line in lines.iter().filter(|line| !line.is_empty()) {
+        assert_eq!(words(line), windows_words(line), "{line:?}");
+    }
+}
+
+#[expect(unsafe_code, reason = "calls of the system")]
+fn windows_words(line: &str) -> Vec<String> {
+    let line = wide(line);
+    let mut count = 0;
+    // SAFETY: the line ends in a zero; as many pointers are given as is said, each
+    // to a text that ends in a zero, all in one piece of memory, freed once.
+    unsafe {
+        let words = CommandLineToArgvW(line.as_ptr(), &raw mut count);
+        let text = |at: *const u16| {
+            let length = (0..).find(|n| *at.add(*n) == 0).unwrap();
+            String::from_utf16(std::slice::from_raw_parts(at, length)).unwrap()
+        };
+        let found = (0..count as usize).map(|n| text(*words.add(n))).collect();
+        LocalFree(words.cast());
+        found
+    }
+}
+
+#[test]
+fn paths_are_made_full_as_windows_makes_them() {
+    let folder = command_of(process::this()).unwrap().folder;
+    for path in [
+        "x.py",
+        r".\a/..\x.py",
+        r"..\..\..\..\..\..\..\x.py",
+        r"\a\.\x.py",
+        r"C:\a\\b\x.py",
+        "C:/a/../../x.py",
+        r"\\server\share\a\..\..\..\x.py",
+        "//server/share/x.py",
+        "x.py. .",
+        "Größe.py",
+        "a b.py",
+    ] {
+        assert_eq!(absolute(&folder, path).unwrap(), windows_full(path), "{path}");
+    }
+}
+
+fn windows_full(path: &str) -> String {
+    let path = wide(path);
+    filled(|room, length| {
+        // SAFETY: the path ends in a zero; it writes at most as much as there is
+        // room for.
+        #[expect(unsafe_code, reason = "a call of the system")]
+        unsafe {
+            GetFullPathNameW(path.as_ptr(), length, room, null_mut())
+        }
+    })
+}
+
+fn short(path: &Path) -> String {
+    let path = wide(path.to_str().unwrap());
+    filled(|room, length| {
+        // SAFETY: as above.
+        #[expect(unsafe_code, reason = "a call of the system")]
+        unsafe {
+            GetShortPathNameW(path.as_ptr(), room, length)
+        }
+    })
+}
+
+fn filled(fill: impl Fn(*mut u16, u32) -> u32) -> String {
+    let mut room = [0_u16; 1024];
+    let length = fill(room.as_mut_ptr(), room.len() as u32) as usize;
+    assert!(0 < length && length < room.len());
+    String::from_utf16(&room[..length]).unwrap()
+}
+
+/// Wine leads a link nowhere, so that one is not looked at here.
+#[test]
+fn short_names_lead_to_the_file() {
+    let folder = Folder::new("a folder of a long name");
+    let script = folder.0.join("a script of a long name.py");
+    std::fs::write(&script, "").unwrap();
+    let short = short(&script);
+    assert!(short.contains('~'), "this file system has no short names: {short}");
+    let name = |path: &Path| path.to_str().unwrap().trim_start_matches(r"\\?\").to_owned();
+    let plain = name(&script);
+    let command =
+        |path: &str| Command { line: format!("python \"{path}\""), folder: "C:\\".into() };
+    let scripts = |path: &str| -> Vec<String> {
+        let found = runs::scripts("python.exe", &command(path));
+        found.iter().map(|path| path.trim_start_matches(r"\\?\").to_uppercase()).collect()
+    };
+    assert_eq!(scripts(&plain), [plain.to_uppercase()]);
+    let by_short = short.trim_start_matches(r"\\?\");
+    assert_eq!(scripts(by_short), [by_short.to_uppercase(), plain.to_uppercase()]);
+    let programs = runs::programs(by_short);
+    assert_eq!(programs.len(), 2, "{programs:?}");
+    assert_eq!(programs[1].trim_start_matches(r"\\?\").to_uppercase(), plain.to_uppercase());
+    assert_eq!(runs::programs(&plain), [plain.as_str()]);
+    assert_eq!(scripts(r"C:\nowhere\x.py"), [r"C:\NOWHERE\X.PY"]);
+    assert_eq!(scripts(r"\\nowhere\x\y.py"), [r"\\NOWHERE\X\Y.PY"], "nobody asks another machine");
+}
