@@ -4,17 +4,6 @@
 //! shows them: the packets hot in the cache, their flows picked at random from
 //! all there are, half of them going out and half coming in. The figures are for
 //! one packet.
-//!
-//! On a machine that does other things as well, two versions are compared by their
-//! instructions, which are always the same:
-//!
-//! ```text
-//! valgrind --tool=callgrind --toggle-collect='*engine::whole_batch' \
-//!     target/release/deps/engine-HASH --bench --profile-time 1 '1 thousand flows/batches'
-//! callgrind_annotate --tree=caller callgrind.out.*
-//! ```
-//!
-//! says how many there were, and by its calls of `packet::parse` for how many packets.
 
 #[path = "../tests/support/crowd.rs"]
 mod crowd;
@@ -23,7 +12,6 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use crowd::{Crowd, facts, packet};
 use sessionip::engine::{Direction, Diverted, Engine};
 use sessionip::packet::Protocol;
-use sessionip::verdict::Verdict;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -58,23 +46,12 @@ fn batches(engine: &mut Engine<Crowd>, flows: u32, random: &mut Random, packets:
             Diverted { bytes, facts: facts(direction(turn - 1)) }
         });
         let before = Instant::now();
-        whole_batch(engine, before, black_box(&mut batch), &mut verdicts);
+        engine.process_batch(before, black_box(&mut batch), &mut verdicts);
         spent += before.elapsed();
         black_box(&verdicts);
     }
     // Whole batches were measured, and so many packets were asked for.
     spent.mul_f64(packets as f64 / (count * BATCH as u64) as f64)
-}
-
-/// By itself, so that callgrind can tell it from the rest.
-#[inline(never)]
-fn whole_batch(
-    engine: &mut Engine<Crowd>,
-    now: Instant,
-    batch: &mut [Diverted<'_>],
-    verdicts: &mut Vec<Verdict>,
-) {
-    engine.process_batch(now, batch, verdicts);
 }
 
 #[expect(clippy::disallowed_methods, reason = "a bench reads the clock")]

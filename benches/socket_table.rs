@@ -41,6 +41,7 @@ fn tell(table: &SocketTable, what: What, protocol: Protocol, local: Endpoint, nu
         pid: number,
         program: Arc::default(),
         marks: Default::default(),
+        lineage: None,
     };
     table.apply(&event, Some(Holder { owner, station: number % 100 }));
 }

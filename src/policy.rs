@@ -3,7 +3,7 @@
 use crate::config::{
     Config, Ipv6WithoutLease, Isolation, ProgramPattern, UnknownOwner, WhenExhausted,
 };
-use crate::owner::{Owner, Program, one_spelling};
+use crate::owner::{Lineage, Owner, Program, one_spelling};
 use crate::packet::Protocol;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -72,14 +72,13 @@ impl Policy {
     /// exception wins over everything, a listed ancestor over not being listed.
     /// Off, the list is empty.
     pub fn program(&self, owner: &Owner) -> Listing {
-        let marks = owner.marks;
         if !self.enabled {
             Listing::NotListed
-        } else if marks.script_excepted || self.except.has(&owner.program) {
+        } else if self.excepts(owner) {
             Listing::Excepted
-        } else if marks.script_listed
-            || self.programs.has(&owner.program)
-            || self.children && marks.descends
+        } else if owner.marks.script_listed
+            || self.programs.has_owner(owner)
+            || self.children && self.descends(owner)
         {
             Listing::Listed
         } else {
@@ -87,16 +86,25 @@ impl Policy {
         }
     }
 
-    /// Do descendants of this program count as listed? Asked where nobody else
-    /// follows who started whom.
-    pub fn lists_children_of(&self, program: &Program) -> bool {
-        self.enabled && self.children && self.programs.has(program) && !self.except.has(program)
+    fn excepts(&self, owner: &Owner) -> bool {
+        owner.marks.script_excepted || self.except.has_owner(owner)
+    }
+
+    /// Did a listed program, or one that runs a listed script, start it? Through
+    /// whatever is in between; but what is excepted hands nothing on of its own.
+    fn descends(&self, owner: &Owner) -> bool {
+        let mut ancestors = owner.lineage.iter().flat_map(|lineage| &lineage.ancestors);
+        owner.marks.descends
+            || ancestors.any(|runs| {
+                let is_on = |list: &Patterns| runs.iter().any(|program| list.has(program));
+                is_on(&self.programs) && !is_on(&self.except)
+            })
     }
 
     /// Is this owner's localhost its session's own? An exception wins here, too;
     /// the virtual address need not be on.
     pub fn has_own_loopback(&self, owner: &Owner) -> bool {
-        self.on_loopback.has(&owner.program) && !self.except.has(&owner.program)
+        self.on_loopback.has_owner(owner) && !self.excepts(owner)
     }
 
     /// `virtual-ip.enabled`.
@@ -139,6 +147,11 @@ impl Patterns {
             }
         }
         compiled
+    }
+
+    fn has_owner(&self, owner: &Owner) -> bool {
+        let aliases = owner.lineage.as_deref().map_or(&[][..], |it: &Lineage| &it.aliases);
+        self.has(&owner.program) || aliases.iter().any(|alias| self.has(alias))
     }
 
     fn has(&self, program: &Program) -> bool {
@@ -184,7 +197,13 @@ mod tests {
 
     fn owner(path: &str, file: (u32, u64)) -> Owner {
         let program = Arc::new(Program { path: path.to_owned(), file });
-        Owner { session: Some(SessionId(1)), pid: 7, program, marks: Marks::default() }
+        Owner {
+            session: Some(SessionId(1)),
+            pid: 7,
+            program,
+            marks: Marks::default(),
+            lineage: None,
+        }
     }
 
     fn path(path: &str) -> ProgramPattern {
@@ -249,17 +268,53 @@ mod tests {
         assert_eq!(policy.program(&of_listed), Listing::Excepted);
     }
 
+    fn of_lineage(path: &str, aliases: &[&str], ancestors: &[&[&str]]) -> Owner {
+        let programs = |paths: &[&str]| -> Vec<Program> {
+            let program = |path: &&str| Program { path: (*path).to_owned(), file: (0, 0) };
+            paths.iter().map(program).collect()
+        };
+        let ancestors = ancestors.iter().map(|runs| programs(runs).into()).collect();
+        let lineage = Some(Arc::new(Lineage { aliases: programs(aliases), ancestors }));
+        Owner { lineage, ..owner(path, (0, 0)) }
+    }
+
     #[test]
     fn only_listed_programs_have_listed_children() {
-        let mut policy = policy(&[name("crm"), name("sshd")], &[name("sshd")]);
-        let program = |path: &str| Program { path: path.to_owned(), file: (0, 0) };
-        assert!(!policy.lists_children_of(&program("/opt/crm")), "children do not count");
+        let mut policy = policy(&[name("crm"), name("sshd"), name("start.py")], &[name("sshd")]);
+        let child = |ancestors: &[&[&str]]| of_lineage("/bin/helper", &[], ancestors);
+        let of_crm = child(&[&["/bin/sh"], &["/usr/sbin/sshd"], &["/opt/crm"]]);
+        assert_eq!(policy.program(&of_crm), Listing::NotListed, "children do not count");
+        // As a reload does it: the same socket, and another policy.
         policy.children = true;
-        assert!(policy.lists_children_of(&program("/opt/crm")));
-        assert!(!policy.lists_children_of(&program("/usr/sbin/sshd")));
-        assert!(!policy.lists_children_of(&program("/bin/sh")));
+        for (ancestors, listing) in [
+            (&[&["/bin/sh"][..], &["/usr/sbin/sshd"], &["/opt/crm"]][..], Listing::Listed),
+            (&[&["/usr/bin/python3", "/opt/start.py"]], Listing::Listed),
+            (&[&["/usr/sbin/sshd"]], Listing::NotListed),
+            (&[&["/usr/sbin/sshd", "/opt/start.py"]], Listing::NotListed),
+            (&[&["/bin/sh"]], Listing::NotListed),
+            (&[], Listing::NotListed),
+        ] {
+            assert_eq!(policy.program(&child(ancestors)), listing, "{ancestors:?}");
+        }
+        let excepted = of_lineage("/usr/sbin/sshd", &[], &[&["/opt/crm"]]);
+        assert_eq!(policy.program(&excepted), Listing::Excepted);
         policy.enabled = false;
-        assert!(!policy.lists_children_of(&program("/opt/crm")));
+        assert_eq!(policy.program(&of_crm), Listing::NotListed);
+    }
+
+    #[test]
+    fn what_a_process_runs_besides_counts_in_every_list() {
+        let list = |text: &str| patterns(&[name(text)]);
+        let mut policy = policy(&[name("crm.py")], &[]);
+        policy.on_loopback = list("crm.py");
+        let script = of_lineage("/usr/bin/python3.11", &["/opt/crm.py", "/srv/crm.py"], &[]);
+        let other = of_lineage("/usr/bin/python3.11", &["/opt/crm2.py"], &[]);
+        assert_eq!(policy.program(&script), Listing::Listed);
+        assert_eq!(policy.program(&other), Listing::NotListed);
+        assert!(policy.has_own_loopback(&script) && !policy.has_own_loopback(&other));
+        policy.except = list("crm.py");
+        assert_eq!(policy.program(&script), Listing::Excepted);
+        assert!(!policy.has_own_loopback(&script));
     }
 
     #[test]

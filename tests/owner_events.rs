@@ -97,7 +97,13 @@ fn end(text: &str) -> Endpoint {
 
 fn holder() -> Holder {
     let program = Arc::default();
-    let owner = Owner { session: Some(SessionId(1)), pid: 77, program, marks: Default::default() };
+    let owner = Owner {
+        session: Some(SessionId(1)),
+        pid: 77,
+        program,
+        marks: Default::default(),
+        lineage: None,
+    };
     Holder { owner, station: 1 }
 }
 

@@ -61,14 +61,30 @@ pub struct Program {
     pub on_loopback: bool,
     /// The list of programs that prefer that loopback has it.
     pub preferred: bool,
-    /// What exclusions call it, by its path and by its name; 0: nothing.
-    pub known_as: [u32; 2],
+    /// What exclusions call it, by its path and by its name, and its script by both;
+    /// 0: nothing.
+    pub known_as: [u32; 4],
 }
 
 impl Program {
     /// `except` wins over everything; descent counts where the policy says so.
     pub fn is_virtualised(&self, flags: Flags) -> bool {
         !self.excepted && (self.listed || flags.children && self.descends)
+    }
+
+    /// Its process runs this as well: another spelling of it, or its script.
+    pub fn add(&mut self, other: &Self, is_script: bool) {
+        self.listed |= other.listed;
+        self.excepted |= other.excepted;
+        self.descends |= other.descends;
+        self.on_loopback |= other.on_loopback;
+        self.preferred |= other.preferred;
+        let places = self.known_as.iter_mut().skip(if is_script { 2 } else { 0 });
+        for (place, id) in places.zip(other.known_as) {
+            if *place == 0 {
+                *place = id;
+            }
+        }
     }
 
     /// Is its 127.0.0.1 its session's own? Exceptions win here, too.
@@ -245,9 +261,8 @@ pub(crate) fn is_excluded(
     program: &Program,
     tables: &impl Tables,
 ) -> bool {
-    let [by_path, by_name] = program.known_as;
-    [Some(0), (by_path != 0).then_some(by_path), (by_name != 0).then_some(by_name)]
-        .into_iter()
-        .flatten()
+    let known_as = program.known_as.into_iter().filter(|id| *id != 0);
+    std::iter::once(0)
+        .chain(known_as)
         .any(|program| tables.excluded(Exclusion { program, port, protocol }))
 }

@@ -2,7 +2,7 @@
 //!
 //! A platform supplies [`Companion`] and its errors, [`CHOOSES_SOURCES`], [`Before`],
 //! which loads it, what the hook tells ([`Moved`]), [`standing`] for the program
-//! lists, the folder that it takes beside the control socket ([`pins`]), and whether it follows scripts ([`FOLLOWS_SCRIPTS`]).
+//! lists, and the folder that it takes beside the control socket ([`pins`]).
 //!
 //! Linux: the eBPF object of `sessionip-hook` is attached at the cgroup2 root.
 //! Its links and maps are pinned, so that it outlives a daemon that is killed;
@@ -28,15 +28,15 @@ pub use unhooked::Unhooked;
 pub(crate) use windows::pins;
 #[cfg(windows)]
 pub use windows::{
-    Before, CHOOSES_SOURCES, Companion, FINDS_DUAL, FOLLOWS_SCRIPTS, Injected, LoadError, Moved,
-    NewDual, Options, PolicyError, Refusal, TableError, UnloadError, standing,
+    Before, CHOOSES_SOURCES, Companion, FINDS_DUAL, Injected, LoadError, Moved, NewDual, Options,
+    PolicyError, Refusal, TableError, UnloadError, standing,
 };
 
 #[cfg(target_os = "linux")]
 pub use linux::{
-    Before, CHOOSES_SOURCES, Closed, ClosedSockets, Companion, FINDS_DUAL, FOLLOWS_SCRIPTS,
-    FindError, LoadError, Moved, NewDual, NotedPings, Options, OwnerMap, PolicyError, ProgramError,
-    SocketOwner, TableError, UnloadError, executable, file_of, forget_stale, standing,
+    Before, CHOOSES_SOURCES, Closed, ClosedSockets, Companion, FINDS_DUAL, FindError, LoadError,
+    Moved, NewDual, NotedPings, Options, OwnerMap, PolicyError, ProgramError, SocketOwner,
+    TableError, UnloadError, executable, file_of, forget_stale, standing,
 };
 
 use crate::config::{Config, Exclusion, Loopback, ProgramPattern, Scope};

@@ -109,7 +109,7 @@ impl Config {
         }
         findings.extend(machine::stored_rules(&crate::divert::stored_rules()));
         let real = |program: &Path| program.canonicalize().ok();
-        findings.extend(programs::findings(&config, crate::companion::FOLLOWS_SCRIPTS, real));
+        findings.extend(programs::findings(&config, real));
         let (root, _) = DeTable::parse_recoverable(&text);
         finding::place(&name, &text, root.get_ref(), &mut findings);
         if finding::any_error(&findings) {

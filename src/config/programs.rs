@@ -10,14 +10,9 @@ pub(crate) const FOLDERS: [&str; 6] =
     ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
 /// Entries that mean nobody, or not whom they seem to. `real` is the path that a
-/// path leads to, if there is a file; `scripts`: they are followed here. Only ever
-/// warnings: a program that is
-/// removed or updated must not keep the daemon from starting.
-pub(super) fn findings(
-    config: &Config,
-    scripts: bool,
-    real: impl Fn(&Path) -> Option<PathBuf>,
-) -> Vec<Finding> {
+/// path leads to, if there is a file. Only ever warnings: a program that is removed
+/// or updated must not keep the daemon from starting.
+pub(super) fn findings(config: &Config, real: impl Fn(&Path) -> Option<PathBuf>) -> Vec<Finding> {
     let lists = [
         ("virtual-ip.programs", &config.virtual_ip.programs),
         ("virtual-ip.except", &config.virtual_ip.except),
@@ -31,42 +26,27 @@ pub(super) fn findings(
     let excluded =
         excluded.filter_map(|(index, it)| Some(("hook.exclude", index, it.program.as_ref()?)));
     let findings = listed.chain(excluded).filter_map(|(key, index, pattern)| {
-        let (message, help) = wrong(pattern, scripts, &real)?;
+        let (message, help) = wrong(pattern, &real)?;
         Some(Finding::warning(key, message, help).item(index))
     });
     findings.collect()
 }
 
 /// Extensions of what an interpreter runs.
-const SCRIPTS: [&str; 22] = [
-    "py", "pyw", "pyz", "sh", "bash", "ksh", "zsh", "pl", "rb", "js", "mjs", "cjs", "php", "lua",
-    "tcl", "jar", "war", "exp", "bat", "cmd", "ps1", "vbs",
+const SCRIPTS: [&str; 25] = [
+    "py", "pyw", "pyz", "sh", "bash", "ksh", "zsh", "pl", "rb", "rbw", "js", "mjs", "cjs", "php",
+    "lua", "tcl", "jar", "war", "exp", "bat", "cmd", "ps1", "vbs", "vbe", "wsf",
 ];
 
-/// May this entry be a script, so that it means the process of its interpreter? A
-/// file is one unless it is a program of the system's own kind; what is not there
-/// says so by its name.
-pub(crate) fn may_be_script(pattern: &ProgramPattern) -> bool {
-    match pattern {
-        ProgramPattern::All => false,
-        ProgramPattern::Path(path) => {
-            kind(path).map_or_else(|| has_extension(path), |kind| kind != Kind::Program)
-        }
-        ProgramPattern::Name(name) => {
-            let path = FOLDERS.iter().map(|folder| Path::new(folder).join(name));
-            let found = path.filter_map(|path| kind(&path)).next();
-            has_extension(Path::new(name)) || found.is_some_and(|kind| kind != Kind::Program)
-        }
-    }
-}
-
-fn has_extension(path: &Path) -> bool {
+/// Is it called as scripts are?
+pub(crate) fn has_extension(path: &Path) -> bool {
     let extension = path.extension().and_then(OsStr::to_str).unwrap_or_default();
     SCRIPTS.iter().any(|script| script.eq_ignore_ascii_case(extension))
 }
 
+/// What a file is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub(crate) enum Kind {
     /// The system runs it by itself (ELF, PE).
     Program,
     /// It names its interpreter (`#!`).
@@ -75,7 +55,7 @@ enum Kind {
 }
 
 /// `None`: there is no file.
-fn kind(path: &Path) -> Option<Kind> {
+pub(crate) fn kind(path: &Path) -> Option<Kind> {
     let mut first = Vec::new();
     reading::open(path).ok()?.take(4).read_to_end(&mut first).ok()?;
     Some(match first.as_slice() {
@@ -87,21 +67,10 @@ fn kind(path: &Path) -> Option<Kind> {
 
 fn wrong(
     pattern: &ProgramPattern,
-    scripts: bool,
     real: &impl Fn(&Path) -> Option<PathBuf>,
 ) -> Option<(String, String)> {
-    let not_followed = |entry: String| {
-        let message = format!("{entry} is a script, and here only its interpreter is a program");
-        Some((message, "list the interpreter".to_owned()))
-    };
     match pattern {
         ProgramPattern::All => None,
-        ProgramPattern::Path(path) if !scripts && may_be_script(pattern) => {
-            not_followed(path.display().to_string())
-        }
-        ProgramPattern::Name(name) if !scripts && may_be_script(pattern) => {
-            not_followed(name.clone())
-        }
         ProgramPattern::Path(path) => {
             let Some(real) = real(path) else {
                 let message = format!("there is no {} on this machine", path.display());
@@ -144,7 +113,7 @@ mod tests {
     fn messages(text: &str) -> Vec<String> {
         let text = format!("pool.ranges = [\"10.77.0.2-10.77.0.9\"]\n{text}");
         let (config, _) = Config::parse("test", &text).unwrap();
-        findings(&config, true, real).into_iter().map(|finding| finding.message).collect()
+        findings(&config, real).into_iter().map(|finding| finding.message).collect()
     }
 
     #[test]
@@ -175,31 +144,10 @@ mod tests {
             let path = folder.path().join(name);
             fs::write(&path, text).unwrap();
             let pattern = ProgramPattern::Path(path);
-            let wrong = wrong(&pattern, true, &|path| Some(path.to_owned()));
-            found.push((name, may_be_script(&pattern), wrong.is_some()));
+            let wrong = wrong(&pattern, &|path| Some(path.to_owned()));
+            found.push((name, wrong.is_some()));
         }
-        let wanted = [
-            ("program", false, false),
-            ("script", true, false),
-            ("a.jar", true, false),
-            ("notes", true, true),
-        ];
+        let wanted = [("program", false), ("script", false), ("a.jar", false), ("notes", true)];
         assert_eq!(found, wanted);
-        for (text, is_script) in
-            [("/nowhere/x.py", true), ("/nowhere/x", false), ("x.JAR", true), ("x", false)]
-        {
-            assert_eq!(may_be_script(&text.parse().unwrap()), is_script, "{text}");
-        }
-        assert!(!may_be_script(&ProgramPattern::All));
-    }
-
-    #[test]
-    fn a_script_is_a_warning_where_scripts_are_not_followed() {
-        for text in [r"C:\CRM\crm.py", "crm.jar"] {
-            let pattern = text.parse().unwrap();
-            assert!(wrong(&pattern, true, &|path| Some(path.to_owned())).is_none());
-            let (message, _) = wrong(&pattern, false, &|path| Some(path.to_owned())).unwrap();
-            assert!(message.starts_with(text), "{message}");
-        }
     }
 }

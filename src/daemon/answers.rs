@@ -131,6 +131,7 @@ fn why_bound(keeper: &Keeper, socket: &Socket) -> Reason {
         pid: socket.pid,
         program: std::sync::Arc::clone(&socket.program),
         marks: Default::default(),
+        lineage: None,
     };
     match keeper.policy.program(&owner) {
         Listing::NotListed => return Reason::NotListed,

@@ -199,7 +199,6 @@ impl Keeper {
         let policy = Policy::compile(&self.config, companion::standing);
         if policy != self.policy {
             self.policy = policy;
-            self.watch.set_policy(&self.policy);
             self.line.set_policy(self.policy.clone())?;
         }
         self.follow_host_addresses()?;

@@ -247,8 +247,7 @@ fn assemble(
     let leases = Leases::restore(keeper::now(), &config.pool, adapter.reserved(), saved);
     let policy = Policy::compile(&config, companion::standing);
     let mut companion = before.load(&logins)?;
-    let (mut sockets, watch, reader) =
-        owner::open(&logins, &mut companion, &policy, adapter.index, now())?;
+    let (mut sockets, watch, reader) = owner::open(&logins, &mut companion, adapter.index, now())?;
     for event in logged_on {
         if let session::Event::Started(session) = event {
             sockets.learn(session);

@@ -22,7 +22,6 @@ impl Keeper {
     /// Tells everybody everything. What fails is tried again by [`mend`](Self::mend).
     pub(super) fn apply(&mut self) -> Result<(), RunError> {
         self.untold = true;
-        self.watch.set_policy(&self.policy);
         self.watch.set_pool(&self.pool());
         self.tell_hook()?;
         self.turn_loopback()?;

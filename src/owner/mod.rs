@@ -36,8 +36,23 @@ pub struct Owner {
     pub pid: u32,
     /// The program it runs.
     pub program: Arc<Program>,
-    /// What the lists say of the process beyond its program.
+    /// What the lists say of the process beyond its program, where the kernel side
+    /// of the hook knows.
     pub marks: Marks,
+    /// What they may know it by beyond its program, where nobody else looks.
+    pub lineage: Option<Arc<Lineage>>,
+}
+
+/// What a process runs beyond its program, and who started it: as it was when it
+/// was looked at, whatever the lists say. They are asked when a flow begins, so that
+/// a reload counts for every socket.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lineage {
+    /// Other spellings of its program, and those of the script that it interprets.
+    pub aliases: Vec<Program>,
+    /// What its ancestors run, the nearest first: every spelling of program and
+    /// script.
+    pub ancestors: Vec<Arc<[Program]>>,
 }
 
 /// What the program lists say of a process beyond the program that it runs.

@@ -5,6 +5,12 @@
 #![cfg(windows)]
 #![expect(clippy::unwrap_used, reason = "a test ends where it fails")]
 
+/// A configuration to begin with.
+#[path = "../support/policy.rs"]
+mod policy;
+/// Do the hook and the packet engine agree on whom a list means?
+mod scripts;
+
 use sessionip::companion::{
     Companion, Injected, LoadError, Moved, Options, PolicyView, Refusal, SessionEntry,
 };
@@ -16,6 +22,7 @@ use sessionip_hook::windows::{DLL, process};
 use std::io::Write;
 use std::net::UdpSocket;
 use std::os::windows::io::{AsHandle, AsRawHandle};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -76,7 +83,7 @@ fn login() -> Login {
     }
 }
 
-fn policy() -> PolicyView {
+fn everybody() -> PolicyView {
     PolicyView {
         enabled: true,
         programs: vec![ProgramPattern::All],
@@ -126,7 +133,7 @@ fn programs_that_run_get_the_hook_and_report() {
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let mut victim = Victim::start();
     let mut companion = Companion::load(&options()).unwrap();
-    companion.set_policy(&policy()).unwrap();
+    companion.set_policy(&everybody()).unwrap();
     companion.set_session(&entry()).unwrap();
     let pid = victim.0.id();
     assert_eq!(companion.inject(pid), Injected::Hooked);
@@ -157,14 +164,18 @@ fn programs_that_run_get_the_hook_and_report() {
 /// listens when it is told.
 struct ThirtyTwoBit(Child);
 
+fn file_of_32_bits() -> PathBuf {
+    // target/TARGET/PROFILE/deps/this.exe
+    let this = std::env::current_exe().unwrap();
+    let target = this.ancestors().nth(4).unwrap();
+    let file = target.join("i686-pc-windows-gnu").join("victims").join("bind.exe");
+    assert!(file.exists(), "make -C tests/windows/victims builds {}", file.display());
+    file
+}
+
 impl ThirtyTwoBit {
     fn start() -> Self {
-        // target/TARGET/PROFILE/deps/this.exe
-        let this = std::env::current_exe().unwrap();
-        let target = this.ancestors().nth(4).unwrap();
-        let file = target.join("i686-pc-windows-gnu").join("victims").join("bind.exe");
-        assert!(file.exists(), "make -C tests/windows/victims builds {}", file.display());
-        let mut command = Command::new(file);
+        let mut command = Command::new(file_of_32_bits());
         command.args(["9310", "--later"]).stdin(Stdio::piped()).stdout(Stdio::piped());
         let child = command.spawn().unwrap();
         assert!(process::is_32_bit(child.as_handle()));
@@ -183,7 +194,7 @@ fn programs_of_32_bits_get_the_hook_too() {
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let before = ThirtyTwoBit::start();
     let mut companion = Companion::load(&options()).unwrap();
-    companion.set_policy(&policy()).unwrap();
+    companion.set_policy(&everybody()).unwrap();
     companion.admit(&login(), &entry()).unwrap();
     let pid = before.0.id();
     assert!(companion.unhooked().iter().all(|it| it.pid != pid), "the sweep hooked it");
@@ -202,7 +213,7 @@ fn without_the_hook_for_32_bits_such_programs_are_named_and_run_on() {
     let dll = folder.path().join(DLL);
     std::fs::copy(options().dll, &dll).unwrap();
     let mut companion = Companion::load(&Options { dll }).unwrap();
-    companion.set_policy(&policy()).unwrap();
+    companion.set_policy(&everybody()).unwrap();
     let program = ThirtyTwoBit::start();
     companion.admit(&login(), &entry()).unwrap();
     let unhooked = companion.unhooked();
@@ -220,14 +231,14 @@ fn a_session_is_swept_and_who_is_excepted_is_left_alone() {
     companion.set_session(&entry()).unwrap();
     let this = std::env::current_exe().unwrap();
     let except = vec![ProgramPattern::Path(this)];
-    companion.set_policy(&PolicyView { except, ..policy() }).unwrap();
+    companion.set_policy(&PolicyView { except, ..everybody() }).unwrap();
     assert_eq!(companion.inject(plain.0.id()), Injected::Excepted);
     assert_eq!(plain.binds(), "0.0.0.0:9300");
     drop(plain);
     let mut victim = Victim::start();
     let pid = victim.0.id();
     // The policy is for everybody again: the sweep finds who is new.
-    companion.set_policy(&policy()).unwrap();
+    companion.set_policy(&everybody()).unwrap();
     companion.refresh_programs().unwrap();
     assert_eq!(companion.inject(pid), Injected::AlreadyHooked);
     assert_eq!(victim.binds(), "127.0.0.2:9300");
@@ -240,7 +251,7 @@ fn a_session_is_swept_and_who_is_excepted_is_left_alone() {
 fn after_its_end_the_hook_does_nothing() {
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let mut companion = Companion::load(&options()).unwrap();
-    companion.set_policy(&policy()).unwrap();
+    companion.set_policy(&everybody()).unwrap();
     companion.set_session(&entry()).unwrap();
     let mut victim = Victim::start();
     assert_eq!(companion.inject(victim.0.id()), Injected::Hooked);
@@ -276,7 +287,7 @@ fn without_its_dll_there_is_no_companion() {
 fn exec_starts_a_program_with_the_hook_in_it() {
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let mut companion = Companion::load(&options()).unwrap();
-    companion.set_policy(&policy()).unwrap();
+    companion.set_policy(&everybody()).unwrap();
     companion.set_session(&entry()).unwrap();
     // The program's output is a file that the caller holds.
     let folder = tempfile::tempdir().unwrap();

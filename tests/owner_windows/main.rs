@@ -36,12 +36,8 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let this = std::env::current_exe().unwrap().to_str().unwrap().to_owned();
         let table = SocketTable::default();
-        let is_listed = move |program: &Program| program.path == this;
-        let census =
-            Census::begin(table.clone(), Arc::new(|station| station != 0), Arc::new(is_listed));
-        let census = census.unwrap();
+        let census = Census::begin(table.clone(), Arc::new(|station| station != 0)).unwrap();
         let sockets = KernelSockets::new(table.clone(), census.bell().clone());
         Self { census, table, sockets }
     }
@@ -122,7 +118,6 @@ fn a_childs_sockets_are_the_childs_until_it_ends() {
     let mut world = World::new();
     let owner = world.sockets.receiver(TCP, tcp, end(STRANGER)).unwrap().owner;
     assert_eq!(owner.pid, child.id());
-    assert!(owner.marks.descends, "this test is its parent, and listed: {owner:?}");
     assert_eq!(world.sockets.owner(UDP, udp, end(STRANGER)).unwrap().pid, child.id());
     if let Some(session) = owner.session {
         let moved = Moved {
@@ -168,7 +163,7 @@ fn a_session_that_turns_out_to_be_a_login_has_its_sockets() {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let local = of(socket.local_addr().unwrap());
     let table = SocketTable::default();
-    let _census = Census::begin(table.clone(), Arc::new(|_| false), Arc::new(|_| false)).unwrap();
+    let _census = Census::begin(table.clone(), Arc::new(|_| false)).unwrap();
     let session = || table.owner(UDP, local, end(STRANGER)).unwrap().session;
     assert_eq!(session(), None);
     let station = World::new().sockets.owner(UDP, local, end(STRANGER)).unwrap().session;
@@ -194,7 +189,8 @@ fn program_lists_do_not_care_for_case() {
         (r"C:\Windows\System32\winlogon.exe", Listing::Excepted),
     ] {
         let program = Arc::new(Program { path: path.to_owned(), file: (0, 0) });
-        let owner = Owner { session: None, pid: 8, program, marks: Default::default() };
+        let owner =
+            Owner { session: None, pid: 8, program, marks: Default::default(), lineage: None };
         assert_eq!(policy.program(&owner), listing, "{path}");
     }
 }
@@ -215,7 +211,6 @@ fn the_driver_tells_of_sockets_before_the_list_is_looked_at() {
         table: table.clone(),
         priority: 100,
         is_login: Arc::new(|station| station != 0),
-        is_listed: Arc::new(|_| false),
     })
     .unwrap();
     let mut sockets = reader.sockets();

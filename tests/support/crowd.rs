@@ -33,6 +33,7 @@ impl Sockets for Crowd {
             pid: 4711,
             program: Arc::clone(&self.0),
             marks: Default::default(),
+            lineage: None,
         })
     }
 

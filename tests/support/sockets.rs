@@ -38,8 +38,13 @@ impl Socket {
         let local = endpoint(words.next().expect("a socket has a local end"));
         let remote = words.next_if_eq(&">").map(|_| endpoint(words.next().expect("> REMOTE")));
         let mut program = Program { path: "/usr/bin/program".to_owned(), file: (0, 0) };
-        let mut owner =
-            Owner { session: None, pid: 0, program: Arc::default(), marks: Default::default() };
+        let mut owner = Owner {
+            session: None,
+            pid: 0,
+            program: Arc::default(),
+            marks: Default::default(),
+            lineage: None,
+        };
         let mut on_behalf = false;
         while let Some(word) = words.next() {
             let mut number = || words.next().and_then(|word| word.parse().ok()).expect("a number");

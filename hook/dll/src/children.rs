@@ -9,7 +9,7 @@ use hook::decide::Tables as _;
 use hook::guard::guarded;
 use hook::windows::helper::{self, Birth, Errand, is_for_helper};
 use hook::windows::inject::inject;
-use hook::windows::{mark, process};
+use hook::windows::{mark, process, runs};
 use std::ffi::c_void;
 use std::os::windows::io::BorrowedHandle;
 use std::ptr::{null, null_mut};
@@ -119,12 +119,16 @@ fn is_for_us(flags: u32) -> bool {
 /// Gets the DLL into a child, unless it is excepted: then nothing of ours is to
 /// touch it. Whatever goes wrong, the child runs.
 fn adopt(child: BorrowedHandle<'_>) {
-    let Some(path) = process::program_of(child) else { return };
+    let Some(path) = process::path_of(child) else { return };
+    let path = String::from_utf16_lossy(&path);
+    // Its command lies in its memory before it begins.
+    let runs = runs::of(process::number_of(child), &path);
     let (excepted, lists) = published::look(|tables| {
-        let own = tables.program(identity::program());
+        let own = identity::listing(tables);
         let lists = tables.lists();
-        let passes_on = own.is_virtualised(tables.flags()) || own_mark::lists() == lists;
-        (tables.program(&path).excepted, if passes_on && !own.excepted { lists } else { 0 })
+        // A mark goes on through programs that do not count by themselves.
+        let passes_on = own.is_virtualised(tables.flags()) || own.descends;
+        (tables.running(&runs).excepted, if passes_on && !own.excepted { lists } else { 0 })
     })
     .unwrap_or_default();
     if excepted {

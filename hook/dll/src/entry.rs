@@ -1,6 +1,6 @@
 //! The DLL's way into a process.
 
-use crate::{bind, children, scope};
+use crate::{bind, children, identity, scope};
 use hook::guard::guarded;
 use std::ffi::c_void;
 use std::ptr::null_mut;
@@ -52,6 +52,7 @@ extern "system" fn DllMain(module: HMODULE, reason: u32, _reserved: *mut c_void)
         unsafe { DisableThreadLibraryCalls(module) };
         let Some(path) = path_of(module) else { return 0 };
         let _ = OWN.set(Own { base: module.addr(), path });
+        identity::note();
         // Both, whatever becomes of one.
         let (bind, children) = (bind::install(), children::install());
         if !bind && !children {

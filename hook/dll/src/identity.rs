@@ -2,8 +2,9 @@
 
 use crate::own_mark;
 use hook::decide::Program;
-use hook::section::Tables;
-use hook::windows::process;
+use hook::section::{Runs, Tables};
+use hook::windows::command::Command;
+use hook::windows::{process, runs};
 use std::os::windows::io::{AsRawHandle, BorrowedHandle, FromRawHandle, OwnedHandle};
 use std::ptr::null_mut;
 use std::sync::OnceLock;
@@ -27,16 +28,34 @@ pub(crate) fn session() -> Option<u32> {
     *SESSION.get_or_init(|| process::session_of(std::process::id()))
 }
 
-/// The path of its program, folded. Empty: unknown.
-pub(crate) fn program() -> &'static [u16] {
-    static PROGRAM: OnceLock<Vec<u16>> = OnceLock::new();
-    PROGRAM.get_or_init(|| process::program_of(this()).unwrap_or_default())
+/// How it was started, if it is an interpreter.
+static STARTED: OnceLock<Option<Command>> = OnceLock::new();
+
+/// Notes how it was started, before it may go to another folder: to be called when
+/// the DLL comes in. It asks the system for what lies in memory, and nobody else.
+pub(crate) fn note() {
+    STARTED.get_or_init(|| runs::command(std::process::id(), path()));
 }
 
-/// What the lists say of it.
+/// What the lists say of this process.
 pub(crate) fn listing(tables: Tables<'_>) -> Program {
     let mark = own_mark::lists();
-    Program { descends: mark != 0 && mark == tables.lists(), ..tables.program(program()) }
+    let descends = mark != 0 && mark == tables.lists();
+    Program { descends, ..tables.running(running()) }
+}
+
+/// What it runs.
+fn running() -> &'static Runs {
+    static RUNS: OnceLock<Runs> = OnceLock::new();
+    RUNS.get_or_init(|| runs::runs(path(), STARTED.get().and_then(Option::as_ref)))
+}
+
+/// The path of its program. Empty: unknown.
+fn path() -> &'static str {
+    static PATH: OnceLock<String> = OnceLock::new();
+    PATH.get_or_init(|| {
+        process::path_of(this()).map(|path| String::from_utf16_lossy(&path)).unwrap_or_default()
+    })
 }
 
 /// May it bind any address? SYSTEM may, and so may an administrator's service:

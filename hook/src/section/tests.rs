@@ -119,14 +119,41 @@ fn programs_are_known_whatever_their_case() {
     let view = View::new(&block).unwrap();
     let program = |path: &str| view.look(|tables| tables.program(&fold(&utf16(path)))).unwrap();
     let crm = program(r"\\?\c:/program files/äRGER/CRM.EXE");
-    assert_eq!((crm.listed, crm.excepted, crm.known_as), (true, false, [7, 0]));
+    assert_eq!((crm.listed, crm.excepted, crm.known_as), (true, false, [7, 0, 0, 0]));
     assert!(!program(r"D:\Program Files\Ärger\crm.exe").listed);
-    assert_eq!(program(r"C:\a\ODD.exe").known_as, [0, 8]);
+    assert_eq!(program(r"C:\a\ODD.exe").known_as, [0, 8, 0, 0]);
     assert!(!program(r"C:\a\odd.exe").listed, "an exclusion lists nothing");
     let clip = program(r"C:\Windows\System32\rdpclip.exe");
     assert!(clip.listed && clip.excepted);
     assert_eq!(program(r"C:\a\odd.exe.exe"), Default::default());
     assert_eq!(program(""), Default::default());
+}
+
+#[test]
+fn a_process_is_known_by_all_that_it_runs() {
+    let block = block();
+    let programs = vec![
+        pattern(r"C:\CRM\crm.py", 21, true, false),
+        pattern("crm.py", 22, false, false),
+        pattern(r"C:\CRM\python.exe", 23, false, false),
+        pattern(r"C:\CRM\other.py", 24, false, true),
+    ];
+    let content = Content { programs, ..content() };
+    Writer::new(&block, 7).unwrap().publish(&content).unwrap();
+    let view = View::new(&block).unwrap();
+    let running = |program: &[&str], script: &[&str]| {
+        let folded = |paths: &[&str]| paths.iter().map(|path| fold(&utf16(path))).collect();
+        let runs = Runs { program: folded(program), script: folded(script) };
+        view.look(|tables| tables.running(&runs)).unwrap()
+    };
+    let found = running(&[r"C:\CRM~1\python.exe", r"C:\CRM\Python.exe"], &[r"C:\crm\CRM.py"]);
+    assert!(found.listed && !found.excepted);
+    assert_eq!(found.known_as, [23, 0, 21, 22]);
+    let both = running(&[r"D:\python.exe"], &[r"C:\link.py", r"C:\crm\other.py"]);
+    assert!(!both.listed && both.excepted);
+    let none = running(&[r"D:\python.exe"], &[]);
+    assert!(!none.listed && !none.excepted && none.known_as == [0; 4]);
+    assert_eq!(running(&[], &[]), none);
 }
 
 #[test]

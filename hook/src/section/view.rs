@@ -1,7 +1,7 @@
 //! What does the block say? Read by every program, believed by none blindly.
 
 use super::layout::{MAGIC, Table, VERSION, flag, half, head, program, route};
-use super::{Words, file_name};
+use super::{Runs, Words, file_name};
 use crate::decide::{self, Exclusion, Flags, Program, Session};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicU32, Ordering, fence};
@@ -75,8 +75,17 @@ impl Tables<'_> {
         None
     }
 
-    /// What the lists say of the program at `path`, which is folded. Whether it
-    /// descends from a listed one they do not say.
+    /// What the lists say of a process that runs this. Whether it descends from a
+    /// listed one they do not say.
+    pub fn running(self, runs: &Runs) -> Program {
+        let mut spellings = runs.program.iter();
+        let mut found = self.program(spellings.next().map_or(&[], Vec::as_slice));
+        spellings.for_each(|path| found.add(&self.program(path), false));
+        runs.script.iter().for_each(|path| found.add(&self.program(path), true));
+        found
+    }
+
+    /// What they say of the program at `path`, which is folded.
     pub fn program(self, path: &[u16]) -> Program {
         let flags = self.0.load(half::FLAGS);
         let mut found = Program {
@@ -87,7 +96,7 @@ impl Tables<'_> {
             ..Program::default()
         };
         let name = file_name(path);
-        let [by_path, by_name] = &mut found.known_as;
+        let [by_path, by_name, ..] = &mut found.known_as;
         for row in self.rows(half::PROGRAMS) {
             let bits = self.0.load(row + 3);
             let (own, known_as) = if bits & program::PATH != 0 {

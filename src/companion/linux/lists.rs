@@ -1,10 +1,9 @@
 //! What do the program lists mean to the kernel?
 
 use super::process::file_id;
-use super::scripts::links_to;
+use super::scripts::{links_to, may_be_script};
 use crate::companion::{PolicyView, real_path};
 use crate::config::ProgramPattern;
-use crate::config::programs::may_be_script;
 use sessionip_hook::digest::fnv_1a;
 use sessionip_hook::layout::{
     EXCEPTED, Exclusion, FileId, FileName, LEFT_PORTS, LISTED, LOOPBACK_LISTED, PATH_ENDS,

@@ -23,7 +23,6 @@ pub use open::Before;
 pub(crate) use open::pins;
 pub use pins::forget_stale;
 pub use process::{executable, file_of, standing};
-pub use scripts::FOLLOWS_SCRIPTS;
 pub use told::{Closed, Moved, SocketOwner};
 
 use super::PolicyView;

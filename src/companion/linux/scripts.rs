@@ -7,7 +7,8 @@ use super::lists::Lists;
 use super::process::{self, executable, file_id, start_and_parent};
 use super::table::Table;
 use crate::companion::TableError;
-use crate::config::programs::FOLDERS;
+use crate::config::ProgramPattern;
+use crate::config::programs::{FOLDERS, Kind, has_extension, kind};
 use aya::Ebpf;
 use sessionip_hook::layout::{
     CLUSTERS, Interpreter, InterpreterName, ONLY_JAR, OptionWord, PLUS, Script,
@@ -18,8 +19,22 @@ use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-/// A listed script means the process of its interpreter.
-pub const FOLLOWS_SCRIPTS: bool = true;
+/// May this entry be a script, so that it means the process of its interpreter? A
+/// file is one unless it is a program of the system's own kind; what is not there
+/// says so by its name.
+pub(super) fn may_be_script(pattern: &ProgramPattern) -> bool {
+    match pattern {
+        ProgramPattern::All => false,
+        ProgramPattern::Path(path) => {
+            kind(path).map_or_else(|| has_extension(path), |kind| kind != Kind::Program)
+        }
+        ProgramPattern::Name(name) => {
+            let path = FOLDERS.iter().map(|folder| Path::new(folder).join(name));
+            let found = path.filter_map(|path| kind(&path)).next();
+            has_extension(Path::new(name)) || found.is_some_and(|kind| kind != Kind::Program)
+        }
+    }
+}
 
 /// The links in the folders of programs that lead to one of these files: by them a
 /// script is called most.
@@ -153,5 +168,26 @@ mod tests {
         assert!(names.count() <= 64 && words.count() <= 256);
         let letters = RULES.iter().flat_map(|rule| rule.letters);
         assert!(letters.clone().all(|(letter, _)| letter.is_ascii()));
+    }
+
+    #[test]
+    fn what_the_system_does_not_run_by_itself_may_be_a_script() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text, may_be) in [
+            ("program", "\x7fELF", false),
+            ("script", "#!/bin/sh", true),
+            ("a.jar", "PK", true),
+            ("notes", "Dear", true),
+        ] {
+            let path = folder.path().join(name);
+            fs::write(&path, text).unwrap();
+            assert_eq!(may_be_script(&ProgramPattern::Path(path)), may_be, "{name}");
+        }
+        for (text, may_be) in
+            [("/nowhere/x.py", true), ("/nowhere/x", false), ("x.JAR", true), ("x", false)]
+        {
+            assert_eq!(may_be_script(&text.parse().unwrap()), may_be, "{text}");
+        }
+        assert!(!may_be_script(&ProgramPattern::All));
     }
 }

@@ -5,11 +5,12 @@ use crate::companion::Unhooked;
 use crate::session::SessionId;
 use sessionip_hook::decide::Program;
 use sessionip_hook::refusal::Refusal;
-use sessionip_hook::section::{Content, file_name};
+use sessionip_hook::section::{Content, Runs, file_name};
 use sessionip_hook::windows::helper::{self, Errand, Helped, is_for_helper};
 use sessionip_hook::windows::inject::{ACCESS, inject, is_protected};
 use sessionip_hook::windows::mark::{self, Offset};
 use sessionip_hook::windows::process::{self, Listed};
+use sessionip_hook::windows::runs;
 use std::collections::HashMap;
 use std::io;
 use std::os::windows::ffi::OsStrExt;
@@ -59,7 +60,7 @@ pub(super) struct Injector {
 struct Seen {
     made: u64,
     session: u32,
-    path: Vec<u16>,
+    runs: Runs,
     done: Injected,
 }
 
@@ -127,13 +128,9 @@ impl Injector {
     ) -> Option<Injected> {
         let looked_at = |seen: &Seen, made| seen.made == made && seen.session == session;
         // Also of one that lets nobody near it so much is told.
-        let (made, path) = match process::open(pid, PROCESS_QUERY_LIMITED_INFORMATION) {
-            Ok(it) => (
-                process::made_at(it.as_handle()).unwrap_or_default(),
-                process::program_of(it.as_handle()).unwrap_or_default(),
-            ),
-            Err(_) => (0, Vec::new()),
-        };
+        let near = process::open(pid, PROCESS_QUERY_LIMITED_INFORMATION).ok();
+        let near = near.as_ref().map(AsHandle::as_handle);
+        let made = near.and_then(process::made_at).unwrap_or_default();
         if self.seen.get(&pid).is_some_and(|seen| looked_at(seen, made)) {
             return None;
         }
@@ -141,7 +138,8 @@ impl Injector {
             Ok(process) => self.attach(pid, process.as_handle(), descent, content, PATIENCE),
             Err(_) => Injected::Refused(self.why_closed(pid)),
         };
-        self.seen.insert(pid, Seen { made, session, path, done });
+        let runs = near.map(|process| runs_of(pid, process)).unwrap_or_default();
+        self.seen.insert(pid, Seen { made, session, runs, done });
         Some(done)
     }
 
@@ -153,7 +151,7 @@ impl Injector {
         content: &Content,
         patience: Duration,
     ) -> Injected {
-        if process::program_of(process).is_some_and(|path| listing(content, &path).excepted) {
+        if listing(content, &runs_of(pid, process)).excepted {
             return Injected::Excepted;
         }
         if is_for_helper(process) {
@@ -218,12 +216,12 @@ impl Injector {
             .iter()
             .filter_map(|(pid, seen)| {
                 let Injected::Refused(refusal) = seen.done else { return None };
-                let program = listing(content, &seen.path);
+                let program = listing(content, &seen.runs);
                 let there = refusal != Refusal::Gone && process::is_there(*pid);
                 (there && program.listed && !program.excepted).then(|| Unhooked {
                     session: SessionId(seen.session),
                     pid: *pid,
-                    program: String::from_utf16_lossy(&seen.path),
+                    program: seen.program(),
                     refusal,
                 })
             })
@@ -246,18 +244,33 @@ fn now() -> Instant {
     Instant::now()
 }
 
-/// What the lists say of the program at a folded path.
-fn listing(content: &Content, path: &[u16]) -> Program {
+impl Seen {
+    /// The path of its program.
+    fn program(&self) -> String {
+        self.runs.program.first().map(|path| String::from_utf16_lossy(path)).unwrap_or_default()
+    }
+}
+
+/// What a process runs.
+fn runs_of(pid: u32, process: BorrowedHandle<'_>) -> Runs {
+    let path = process::path_of(process).unwrap_or_default();
+    runs::of(pid, &String::from_utf16_lossy(&path))
+}
+
+/// What the lists say of a process that runs this.
+fn listing(content: &Content, runs: &Runs) -> Program {
     let mut program = Program {
         listed: content.all_listed,
         excepted: content.all_excepted,
         ..Program::default()
     };
-    for pattern in &content.programs {
-        let own = if pattern.is_path { path } else { file_name(path) };
-        if pattern.text == own {
-            program.listed |= pattern.listed;
-            program.excepted |= pattern.excepted;
+    for path in runs.program.iter().chain(&runs.script) {
+        for pattern in &content.programs {
+            let own = if pattern.is_path { path } else { file_name(path) };
+            if pattern.text == own {
+                program.listed |= pattern.listed;
+                program.excepted |= pattern.excepted;
+            }
         }
     }
     program
@@ -294,8 +307,7 @@ impl<'a> Descent<'a> {
             if made > born {
                 return false;
             }
-            let path = process::program_of(process.as_handle()).unwrap_or_default();
-            let program = listing(self.content, &path);
+            let program = listing(self.content, &runs_of(parent, process.as_handle()));
             if program.listed && !program.excepted {
                 return true;
             }

@@ -8,9 +8,6 @@ use sessionip_hook::section::{Content, Pattern, fold};
 use std::os::windows::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// A listed script means nobody: its interpreter is to be listed.
-pub const FOLLOWS_SCRIPTS: bool = false;
-
 /// The lists as tables.
 #[derive(Debug, Default)]
 pub(super) struct Lists {

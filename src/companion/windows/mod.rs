@@ -9,7 +9,6 @@ mod start;
 
 pub use error::{LoadError, PolicyError, TableError, UnloadError};
 pub use inject::Injected;
-pub use lists::FOLLOWS_SCRIPTS;
 pub(crate) use open::pins;
 pub use open::{Before, standing};
 pub use reports::Moved;

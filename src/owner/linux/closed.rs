@@ -118,7 +118,13 @@ mod tests {
     }
 
     fn owned_by(pid: u32) -> Owner {
-        Owner { session: None, pid, program: Default::default(), marks: Default::default() }
+        Owner {
+            session: None,
+            pid,
+            program: Default::default(),
+            marks: Default::default(),
+            lineage: None,
+        }
     }
 
     struct Table(Closed, Instant);

@@ -214,12 +214,19 @@ impl KernelSockets {
             pid: record.pid,
             program: self.programs.of(record.pid, record.file, name),
             marks: record.marks,
+            lineage: None,
         }
     }
 
     /// A socket of that session, and no more is known.
     fn nobody_of(&self, session: Option<SessionId>) -> Owner {
-        Owner { session, pid: 0, program: Arc::clone(&self.nobody), marks: Default::default() }
+        Owner {
+            session,
+            pid: 0,
+            program: Arc::clone(&self.nobody),
+            marks: Default::default(),
+            lineage: None,
+        }
     }
 
     fn record(&self, socket: &Socket) -> Option<SocketOwner> {

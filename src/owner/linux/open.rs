@@ -5,7 +5,6 @@ use super::{KernelSockets, Sources};
 use crate::companion::{Companion, TableError};
 use crate::engine::Host;
 use crate::owner::{AtPool, Told};
-use crate::policy::Policy;
 use crate::session::{Session, Sessions};
 use std::io;
 use std::net::IpAddr;
@@ -32,7 +31,6 @@ pub type Opened = (KernelSockets, Watch, Option<Reader>);
 pub fn open(
     sessions: &Sessions,
     companion: &mut Companion,
-    _: &Policy,
     interface: u32,
     now: Instant,
 ) -> Result<Opened, OwnerError> {
@@ -51,9 +49,6 @@ pub fn open(
 pub struct Watch;
 
 impl Watch {
-    /// The kernel is asked whose a socket is, whatever the policy.
-    pub fn set_policy(&self, _: &Policy) {}
-
     /// The hook knows the pool.
     pub fn set_pool(&self, _: &[(IpAddr, IpAddr)]) {}
 

@@ -20,7 +20,10 @@ fn holder(pid: u32) -> Holder {
     let station = pid / 10;
     let session = (station != 0).then_some(SessionId(station));
     let program = Arc::new(Program { path: format!(r"C:\{pid}.exe"), file: (0, 0) });
-    Holder { owner: Owner { session, pid, program, marks: Default::default() }, station }
+    Holder {
+        owner: Owner { session, pid, program, marks: Default::default(), lineage: None },
+        station,
+    }
 }
 
 /// Sockets that are told of in words.

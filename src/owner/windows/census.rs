@@ -6,7 +6,7 @@
 use super::bell::Bell;
 use super::clock::Clock;
 use super::list::List;
-use super::process::{IsListed, IsLogin, Processes};
+use super::process::{IsLogin, Processes};
 use crate::owner::table::{Event, Moment, SocketTable, What};
 use std::io;
 use std::time::Duration;
@@ -39,14 +39,14 @@ impl Census {
     ///
     /// # Errors
     /// The system gives no list, or no event.
-    pub fn begin(table: SocketTable, is_login: IsLogin, is_listed: IsListed) -> io::Result<Self> {
+    pub fn begin(table: SocketTable, is_login: IsLogin) -> io::Result<Self> {
         let clock = Clock::new();
         let mut census = Self {
             table,
             bell: Bell::new()?,
             clock,
             list: List::default(),
-            processes: Processes::new(clock, is_login, is_listed),
+            processes: Processes::new(clock, is_login),
             looked: clock.now(),
             took: Duration::ZERO,
         };

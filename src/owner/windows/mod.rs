@@ -25,7 +25,7 @@ pub use clock::Clock;
 pub use ending::end_bound_to;
 pub(crate) use events::Events;
 pub use open::{Opened, OwnerError, Watch, host_uses, open};
-pub use process::{IsListed, IsLogin};
+pub use process::IsLogin;
 pub use reader::{Options, Reader};
 pub use spelling::one_spelling;
 

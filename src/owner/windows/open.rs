@@ -7,11 +7,10 @@ use crate::divert::windows::SOCKETS;
 use crate::engine::Host;
 use crate::owner::AtPool;
 use crate::owner::table::SocketTable;
-use crate::policy::Policy;
 use crate::session::{Session, Sessions};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Sockets cannot be followed.
@@ -30,22 +29,17 @@ pub type Opened = (KernelSockets, Watch, Option<Reader>);
 pub fn open(
     sessions: &Sessions,
     _: &mut Companion,
-    policy: &Policy,
     _interface: u32,
     _now: Instant,
 ) -> Result<Opened, OwnerError> {
     let table = SocketTable::default();
-    let policy = Arc::new(RwLock::new(policy.clone()));
-    let (sessions, listing) = (sessions.clone(), Arc::clone(&policy));
+    let sessions = sessions.clone();
     let reader = Reader::open(Options {
         table: table.clone(),
         priority: SOCKETS,
         is_login: Arc::new(move |id| sessions.is_login(id)),
-        is_listed: Arc::new(move |program| {
-            listing.read().unwrap_or_else(PoisonError::into_inner).lists_children_of(program)
-        }),
     })?;
-    Ok((reader.sockets(), Watch { table, policy }, Some(reader)))
+    Ok((reader.sockets(), Watch { table }, Some(reader)))
 }
 
 /// Does the host itself use this loopback address? Nothing of Windows does, and
@@ -61,15 +55,9 @@ pub fn host_uses(_: Ipv4Addr, _: &Sessions) -> io::Result<bool> {
 #[derive(Clone, Debug)]
 pub struct Watch {
     table: SocketTable,
-    policy: Arc<RwLock<Policy>>,
 }
 
 impl Watch {
-    /// Whose descendants count as listed from now on.
-    pub fn set_policy(&self, policy: &Policy) {
-        *self.policy.write().unwrap_or_else(PoisonError::into_inner) = policy.clone();
-    }
-
     /// Which addresses are virtual ones.
     pub fn set_pool(&self, pool: &[(IpAddr, IpAddr)]) {
         self.table.set_pool(pool.to_vec());

@@ -6,8 +6,9 @@
 
 use super::clock::{Clock, file_time};
 use crate::owner::table::{Holder, Moment};
-use crate::owner::{Marks, Owner, Program};
+use crate::owner::{Lineage, Owner, Program};
 use crate::session::SessionId;
+use sessionip_hook::windows::runs;
 use std::collections::HashMap;
 use std::fmt;
 use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
@@ -34,14 +35,10 @@ const KERNEL: [u32; 2] = [0, 4];
 
 /// Is this session of the system a login that is given an address?
 pub type IsLogin = Arc<dyn Fn(u32) -> bool + Send + Sync>;
-/// Do this program's descendants count as listed?
-pub type IsListed = Arc<dyn Fn(&Program) -> bool + Send + Sync>;
-
 /// The processes that have sockets, and their ancestors.
 pub(super) struct Processes {
     clock: Clock,
     is_login: IsLogin,
-    is_listed: IsListed,
     known: HashMap<u32, Process>,
     kernel: Arc<Program>,
     path: Vec<u16>,
@@ -53,14 +50,16 @@ struct Process {
     since: Option<Moment>,
     station: u32,
     program: Arc<Program>,
-    ancestors: Arc<[Arc<Program>]>,
+    /// Every spelling of what it runs.
+    runs: Arc<[Program]>,
+    lineage: Option<Arc<Lineage>>,
 }
 
 impl Processes {
-    pub(super) fn new(clock: Clock, is_login: IsLogin, is_listed: IsListed) -> Self {
+    pub(super) fn new(clock: Clock, is_login: IsLogin) -> Self {
         let kernel = Arc::new(Program { path: "System".to_owned(), file: (0, 0) });
         let path = vec![0; LONGEST_PATH];
-        Self { clock, is_login, is_listed, known: HashMap::new(), kernel, path }
+        Self { clock, is_login, known: HashMap::new(), kernel, path }
     }
 
     /// Who did something at that moment under that number. `None`: it is gone, and
@@ -68,7 +67,8 @@ impl Processes {
     pub(super) fn holder(&mut self, pid: u32, at: Moment) -> Option<Holder> {
         if KERNEL.contains(&pid) {
             let program = Arc::clone(&self.kernel);
-            let owner = Owner { session: None, pid, program, marks: Default::default() };
+            let owner =
+                Owner { session: None, pid, program, marks: Default::default(), lineage: None };
             return Some(Holder { owner, station: 0 });
         }
         let process = self.process(pid, ANCESTORS)?;
@@ -76,15 +76,13 @@ impl Processes {
             return None;
         }
         let (station, program) = (process.station, Arc::clone(&process.program));
-        let ancestors = Arc::clone(&process.ancestors);
+        let lineage = process.lineage.clone();
         let owner = Owner {
             session: (self.is_login)(station).then_some(SessionId(station)),
             pid,
             program,
-            marks: Marks {
-                descends: ancestors.iter().any(|ancestor| (self.is_listed)(ancestor)),
-                ..Marks::default()
-            },
+            marks: Default::default(),
+            lineage,
         };
         Some(Holder { owner, station })
     }
@@ -115,14 +113,19 @@ impl Processes {
         let since = began(&handle).and_then(|time| self.clock.of_time(time));
         let station = station_of(pid)?;
         let path = self.path_of(&handle).unwrap_or_default();
+        let runs = running(pid, &path);
+        let aliases = runs.get(1..).unwrap_or_default().to_vec();
         let parent = parent_of(&handle).filter(|parent| *parent != pid && ancestors > 0);
         let above = parent.and_then(|parent| self.ancestry(parent, since, ancestors - 1));
+        let ancestors = above.unwrap_or_default();
+        let is_plain = aliases.is_empty() && ancestors.is_empty();
         Some(Process {
             handle,
             since,
             station,
             program: Arc::new(Program { path, file: (0, 0) }),
-            ancestors: above.unwrap_or_default(),
+            runs,
+            lineage: (!is_plain).then(|| Arc::new(Lineage { aliases, ancestors })),
         })
     }
 
@@ -133,7 +136,7 @@ impl Processes {
         parent: u32,
         child_since: Option<Moment>,
         ancestors: usize,
-    ) -> Option<Arc<[Arc<Program>]>> {
+    ) -> Option<Vec<Arc<[Program]>>> {
         if KERNEL.contains(&parent) {
             return None;
         }
@@ -143,8 +146,8 @@ impl Processes {
         {
             return None;
         }
-        let own = std::iter::once(&process.program);
-        Some(own.chain(process.ancestors.iter()).take(ANCESTORS).cloned().collect())
+        let above = process.lineage.iter().flat_map(|lineage| &lineage.ancestors);
+        Some(std::iter::once(&process.runs).chain(above).take(ANCESTORS).cloned().collect())
     }
 
     fn path_of(&mut self, process: &OwnedHandle) -> Option<String> {
@@ -168,6 +171,16 @@ impl fmt::Debug for Processes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Processes").field("known", &self.known.len()).finish_non_exhaustive()
     }
+}
+
+/// Every spelling of what a process runs, its program's path first: asked once, and
+/// whatever the lists say.
+fn running(pid: u32, path: &str) -> Arc<[Program]> {
+    let mut spellings = runs::programs(path);
+    if let Some(command) = runs::command(pid, path) {
+        spellings.extend(runs::scripts(path, &command));
+    }
+    spellings.into_iter().map(|path| Program { path, file: (0, 0) }).collect()
 }
 
 fn open(pid: u32) -> Option<OwnedHandle> {
@@ -244,29 +257,28 @@ mod tests {
     use super::*;
     use std::process::{Command, Stdio};
 
-    fn processes(is_listed: IsListed) -> Processes {
-        Processes::new(Clock::new(), Arc::new(|station| station != 0), is_listed)
+    fn processes() -> Processes {
+        Processes::new(Clock::new(), Arc::new(|station| station != 0))
     }
 
     #[test]
     fn this_process_is_known_with_its_program() {
         let clock = Clock::new();
-        let mut processes = processes(Arc::new(|_| false));
+        let mut processes = processes();
         let Holder { owner, station } = processes.holder(std::process::id(), clock.now()).unwrap();
         assert_eq!(owner.program.path, std::env::current_exe().unwrap().to_str().unwrap());
         assert_eq!(owner.session.map(|session| session.0), Some(station).filter(|it| *it != 0));
-        assert!(!owner.marks.descends);
     }
 
     #[test]
     fn what_happened_before_a_process_began_is_not_its_doing() {
-        let mut processes = processes(Arc::new(|_| false));
+        let mut processes = processes();
         assert_eq!(processes.holder(std::process::id(), Moment(0)), None);
     }
 
     #[test]
     fn the_kernel_is_of_no_session() {
-        let mut processes = processes(Arc::new(|_| true));
+        let mut processes = processes();
         let holder = processes.holder(4, Moment(0)).unwrap();
         assert_eq!((holder.owner.session, holder.station), (None, 0));
         assert_eq!(holder.owner.program.path, "System");
@@ -275,8 +287,7 @@ mod tests {
     #[test]
     fn a_child_is_known_as_one_until_it_ends_and_is_forgotten_after() {
         let this = std::env::current_exe().unwrap();
-        let listed = this.to_str().unwrap().to_owned();
-        let mut processes = processes(Arc::new(move |program| program.path == listed));
+        let mut processes = processes();
         let mut child = Command::new("cmd.exe")
             .args(["/c", "pause"])
             .stdin(Stdio::piped())
@@ -284,7 +295,9 @@ mod tests {
             .spawn()
             .unwrap();
         let owner = processes.holder(child.id(), Clock::new().now()).unwrap().owner;
-        assert!(owner.marks.descends, "{owner:?}");
+        let lineage = owner.lineage.expect("it has a parent");
+        let parent = lineage.ancestors.first().unwrap();
+        assert_eq!(parent.first().unwrap().path, this.to_str().unwrap());
         assert_eq!(crate::owner::one_spelling(owner.program.name()), "CMD.EXE");
         processes.sweep();
         assert!(processes.known.contains_key(&child.id()));

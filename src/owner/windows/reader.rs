@@ -4,7 +4,7 @@ use super::KernelSockets;
 use super::bell::Bell;
 use super::census::Census;
 use super::events::Events;
-use super::process::{IsListed, IsLogin};
+use super::process::IsLogin;
 use crate::divert::OpenError;
 use crate::owner::Told;
 use crate::owner::table::SocketTable;
@@ -27,9 +27,6 @@ pub struct Options {
     pub priority: i16,
     /// Which sessions of the system are given addresses.
     pub is_login: IsLogin,
-    /// Whose descendants count as listed
-    /// ([`Policy::lists_children_of`](crate::policy::Policy::lists_children_of)).
-    pub is_listed: IsListed,
 }
 
 /// Takes the driver's socket events, and keeps the table right.
@@ -50,9 +47,8 @@ impl Reader {
     /// There is no driver, this process may not, or the system gives no list.
     pub fn open(options: Options) -> Result<Self, OpenError> {
         let events = Events::open(options.priority)?;
-        let Options { table, is_login, is_listed, .. } = options;
-        let census =
-            Census::begin(table.clone(), is_login, is_listed).map_err(OpenError::System)?;
+        let Options { table, is_login, .. } = options;
+        let census = Census::begin(table.clone(), is_login).map_err(OpenError::System)?;
         Ok(Self { events, census, table, changes: 0 })
     }
 

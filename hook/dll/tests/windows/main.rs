@@ -26,5 +26,7 @@ mod connects;
 mod doubt;
 /// What do the host's name and its adapters say?
 mod names;
+/// Is a script known by the process that runs it?
+mod scripts;
 /// And programs of the other width?
 mod width;

@@ -52,6 +52,10 @@ fn acts() {
             "start" => answer(&start(rest, &mut children)),
             "suspended" => answer(&suspended(rest)),
             "ask" => answer(&asks::ask(rest)),
+            "go" => {
+                std::env::set_current_dir(rest).unwrap();
+                answer("gone there");
+            }
             // The rest is for the child.
             "child" => {
                 let child: &mut Child = children.last_mut().expect("it was started");
@@ -107,12 +111,25 @@ pub(crate) fn line(child: &mut Child) -> String {
 
 /// A command that runs a victim from that file.
 pub(crate) fn command(program: &str) -> Command {
+    commanded(program, "")
+}
+
+/// The same, with `first` on its command line before anything else, as it stands:
+/// to a victim it is one test more that is none.
+pub(crate) fn commanded(program: &str, first: &str) -> Command {
     let mut command = Command::new(program);
-    command.args(ARGUMENTS).env(ROLE, "1").stdin(Stdio::piped()).stdout(Stdio::piped());
+    command.raw_arg(first).args(ARGUMENTS).env(ROLE, "1");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
     command
 }
 
 fn start(program: &str, children: &mut Vec<Child>) -> String {
+    if let Some((program, first)) = program.split_once(" runs ") {
+        let mut child = commanded(program, first).spawn().unwrap();
+        let ready = next(&mut child);
+        children.push(child);
+        return ready;
+    }
     // A program that is no victim says what it has to say, and ends.
     if let Some((program, arguments)) = program.split_once(" -- ") {
         let output = Command::new(program).args(arguments.split(' ')).output().unwrap();

@@ -11,7 +11,7 @@ use std::net::Ipv6Addr;
 use std::os::windows::ffi::OsStrExt;
 use std::os::windows::io::AsHandle;
 use std::path::PathBuf;
-use std::process::Child;
+use std::process::{Child, Command};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -97,9 +97,7 @@ impl World {
 
     /// A program as it is.
     pub(crate) fn unhooked(&self, file: &str) -> Program {
-        let mut child = victim::command(file).spawn().unwrap();
-        assert_eq!(victim::next(&mut child), "ready");
-        Program(child)
+        Program::of(&mut victim::command(file))
     }
 }
 
@@ -173,6 +171,12 @@ pub(crate) fn is_readable() -> bool {
 pub(crate) struct Program(Child);
 
 impl Program {
+    pub(crate) fn of(command: &mut Command) -> Self {
+        let mut child = command.spawn().unwrap();
+        assert_eq!(victim::next(&mut child), "ready");
+        Self(child)
+    }
+
     pub(crate) fn inject(&self) -> Result<usize, Refusal> {
         inject::inject(self.0.as_handle(), &dll(), Duration::from_secs(20))
     }
