@@ -9,6 +9,7 @@
 mod inward;
 mod outward;
 
+use crate::address::PRIVATE_IPV6;
 use crate::engine::{Begun, Facts, Host};
 use crate::flow::{Begin, Face, FlowTable, Key, Pair};
 use crate::owner::{Bound, Owner, Receiver, Sockets};
@@ -77,7 +78,9 @@ impl<S: Sockets> Question<'_, S> {
     /// A packet that leaves a socket of this host: the X rows, then the O rows.
     pub(crate) fn leaving(&mut self, packet: &Conversation) -> Decision {
         let left_alone = self.left_alone(packet);
-        if left_alone.is_none() && packet.is_of_localhost() {
+        // Who asks for a private IPv6 address may do so from one.
+        let asks_private = is_private(packet.pair.remote.address);
+        if left_alone.is_none() && (packet.is_of_localhost() || asks_private) {
             return self.localhost(packet);
         }
         left_alone.unwrap_or_else(|| self.outward(packet))
@@ -291,6 +294,11 @@ pub(crate) fn is_for_many(host: &Host, address: IpAddr) -> bool {
         || address.is_multicast()
         || address.is_unspecified()
         || host.broadcast.contains(&address)
+}
+
+/// A session's own IPv6 loopback, which leads nowhere else.
+fn is_private(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(address) if PRIVATE_IPV6.contains(&address))
 }
 
 fn is_link_local(address: IpAddr) -> bool {

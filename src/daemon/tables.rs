@@ -157,11 +157,16 @@ impl Keeper {
         })
     }
 
-    /// Where programs of sessions have a localhost of their own; none where that
-    /// is off.
+    /// Where programs of sessions have a localhost of their own. Where that is off,
+    /// a V6ONLY listener of a session without a lease is at the private address all
+    /// the same, and is looked for at `::1`.
     fn loopbacks(&self) -> HashMap<SessionId, engine::Addresses> {
-        let held = self.sessions.values().filter(|_| self.config.loopback.enabled);
-        let of = |held: &Held| engine::Addresses { ipv4: held.loopback, ipv6: held.private_ipv6 };
+        let on = self.config.loopback.enabled;
+        let held = self.sessions.values().filter(|_| on || self.config.virtual_ip.enabled);
+        let of = |held: &Held| engine::Addresses {
+            ipv4: held.loopback.filter(|_| on),
+            ipv6: held.private_ipv6,
+        };
         held.map(|held| (held.session.id, of(held))).collect()
     }
 

@@ -67,7 +67,7 @@ pub struct Host {
     pub sessions: HashMap<SessionId, Addresses>,
     /// Who holds a virtual address.
     pub holders: HashMap<IpAddr, SessionId>,
-    /// The loopback addresses of sessions, where programs have such: IPv4's, and
+    /// The loopback addresses of sessions: IPv4's, where programs have such, and
     /// the session's private IPv6 address.
     pub loopbacks: HashMap<SessionId, Addresses>,
     /// The whole pool: first and last of each range.

@@ -132,7 +132,7 @@ fn loopback(selection: &Selection, room: usize) -> Option<Expression> {
         let here = same(&localhost);
         let localhost = match at_loopbacks.clone().any(|server| family.has(&server)) {
             true => between(&loopbacks(), &same(&asked_for)),
-            false if family == Family::V4 => between(&here, &here),
+            false if servers.iter().any(|server| family.has(server)) => between(&here, &here),
             false => None,
         };
         let hosts = same(&selection.host_addresses);

@@ -121,6 +121,17 @@ fn what_asks_for_a_sessions_loopback_is_led_here() {
 }
 
 #[test]
+fn localhost_is_led_here_by_the_versions_that_listeners_have() {
+    let moved = vec![(Protocol::Tcp, Endpoint::new("fd77::101".parse().unwrap(), 9000))];
+    let none = Selection { host_addresses: Vec::new(), ..small() };
+    let filter = Filters::of(&Selection { moved, ..none }).loopback;
+    let wanted = "(loopback and ((tcp.DstPort == 9000 and \
+                  (ipv6.SrcAddr == ::1 and ipv6.DstAddr == ::1)) or \
+                  (tcp.SrcPort == 9000 and ipv6.SrcAddr == fd77::101)))";
+    assert_eq!(filter.as_deref(), Some(wanted));
+}
+
+#[test]
 fn loopback_is_left_alone_unless_a_listener_was_moved() {
     let unmoved = Selection { moved: Vec::new(), ..small() };
     assert_eq!(Filters::of(&unmoved).loopback, None);
