@@ -20,8 +20,8 @@ fn two_sessions_listen_and_leave_by_ipv6_each_as_itself() {
     let sessions = world.json("sessions");
     for session in [ANA, BEN] {
         let rows = sessions.as_array().unwrap();
-        let row = rows.iter().find(|row| row["id"].to_string() == session.id).unwrap();
-        assert_eq!(row["virtual_ip"], session.address, "{row}");
+        let row = rows.iter().find(|row| row["virtual_ip"] == session.address).unwrap();
+        assert_eq!(row["id"].to_string(), session.id, "{row}");
         assert_eq!(row["virtual_ipv6"], session.ipv6, "{row}");
         assert!(world.addresses().contains(&format!("{}/128", session.ipv6)));
     }

@@ -13,12 +13,18 @@
 
 /// What breaks, and what becomes of it.
 mod faults;
+/// IPv6 of sessions.
+mod ipv6;
 /// The service's life, and sessions that come and go.
 mod life;
+/// A localhost for each session.
+mod loopback;
 /// The bundle's scripts.
 mod scripts;
 /// What an administrator sees of his own machine.
 mod selftest;
 /// Two sessions, one port.
 mod sessions;
+/// 32-bit programs.
+mod width;
 mod world;

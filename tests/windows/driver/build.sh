@@ -1,13 +1,17 @@
 #!/bin/bash
 # Builds the stand-in driver and the programs that test it into FOLDER:
-# WinDivert64.sys, wdnet.dll, rig.exe, talk.exe. Usage: build.sh FOLDER
+# WinDivert64.sys, wdnet.dll, rig.exe, talk.exe, and talk32.exe, which is the same for
+# 32 bits. Usage: build.sh FOLDER
 set -euo pipefail
 [[ $# == 1 ]] || { echo "usage: $0 FOLDER" >&2; exit 2; }
 mkdir -p "$1"
 out=$(cd "$1" && pwd)
 cd "$(dirname "$0")"
 cc=${MINGW_CC:-x86_64-w64-mingw32-gcc}
-command -v "$cc" >/dev/null || { echo "$cc is missing: the stand-in driver cannot be built" >&2; exit 1; }
+cc32=${MINGW_CC32:-i686-w64-mingw32-gcc}
+for each in "$cc" "$cc32"; do
+    command -v "$each" >/dev/null || { echo "$each is missing: the stand-in driver cannot be built" >&2; exit 1; }
+done
 flags=(-std=gnu11 -O2 -g0 -Wall -Wextra -Werror)
 work=$(mktemp -d "$out/build.XXXXXX")
 trap 'rm -rf "$work"' EXIT
@@ -24,4 +28,5 @@ trap 'rm -rf "$work"' EXIT
 
 "$cc" "${flags[@]}" -o "$work/rig.exe" test/{rig,traffic,events,filters,divert}.c filter.c packet.c checksum.c -lws2_32
 "$cc" "${flags[@]}" -o "$work/talk.exe" test/talk.c -lws2_32
-mv "$work"/{wdnet.dll,WinDivert64.sys,rig.exe,talk.exe} "$out/"
+"$cc32" "${flags[@]}" -static-libgcc -o "$work/talk32.exe" test/talk.c -lws2_32
+mv "$work"/{wdnet.dll,WinDivert64.sys,rig.exe,talk.exe,talk32.exe} "$out/"

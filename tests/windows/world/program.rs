@@ -78,7 +78,7 @@ pub(crate) struct Met {
 
 impl Met {
     /// Parses `own A far B answer C`; else there is only an answer, the complaint.
-    pub(super) fn of(said: &str) -> Self {
+    pub(crate) fn of(said: &str) -> Self {
         let parsed = || {
             let (own, rest) = said.strip_prefix("own ")?.split_once(" far ")?;
             let (far, answer) = rest.split_once(" answer ")?;
