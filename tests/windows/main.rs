@@ -11,6 +11,8 @@
     reason = "a test waits in real time, listens in threads, and says what it saw"
 )]
 
+/// What do sockets say, with `scope = "connect"`?
+mod connect;
 /// What breaks, and what becomes of it.
 mod faults;
 /// IPv6 of sessions.

@@ -57,8 +57,11 @@ unsafe extern "system" fn bind(socket: SOCKET, name: *const SOCKADDR, length: i3
     let original = unsafe { original() };
     let kept = LastError::keep();
     let outcome = guarded(Outcome::Leave, || outcome(socket, name, length));
-    let leaves_port_open =
-        guarded(false, || Name::read(name, length).is_some_and(|name| name.address().1 == 0));
+    // With the default scope nothing is known of any socket.
+    let leaves_port_open = guarded(false, || {
+        let asked = || Name::read(name, length);
+        socket::is_own(socket) && asked().is_some_and(|name| name.address().1 == 0)
+    });
     drop(kept);
     match outcome {
         Outcome::Leave => {

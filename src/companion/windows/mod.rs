@@ -33,8 +33,8 @@ use std::time::Duration;
 /// A dual-stack socket that was moved is not found by IPv6.
 pub const FINDS_DUAL: bool = false;
 
-/// The hook does not know `scope = "connect"`: it detours no connect.
-pub const CHOOSES_SOURCES: bool = false;
+/// The hook knows `scope = "connect"`.
+pub const CHOOSES_SOURCES: bool = true;
 
 /// Where the companion comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
