@@ -21,6 +21,8 @@ mod ipv6;
 mod life;
 /// A localhost for each session.
 mod loopback;
+/// Names and adapters with `scope = "connect"`.
+mod names;
 /// The bundle's scripts.
 mod scripts;
 /// What an administrator sees of his own machine.

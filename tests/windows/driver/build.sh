@@ -1,7 +1,7 @@
 #!/bin/bash
 # Builds the stand-in driver and the programs that test it into FOLDER:
-# WinDivert64.sys, wdnet.dll, rig.exe, talk.exe, and talk32.exe, which is the same for
-# 32 bits. Usage: build.sh FOLDER
+# WinDivert64.sys, wdnet.dll, rig.exe, talk.exe and names.exe, and the last two for 32
+# bits as talk32.exe and names32.exe. Usage: build.sh FOLDER
 set -euo pipefail
 [[ $# == 1 ]] || { echo "usage: $0 FOLDER" >&2; exit 2; }
 mkdir -p "$1"
@@ -29,4 +29,6 @@ trap 'rm -rf "$work"' EXIT
 "$cc" "${flags[@]}" -o "$work/rig.exe" test/{rig,traffic,events,filters,divert}.c filter.c packet.c checksum.c -lws2_32
 "$cc" "${flags[@]}" -o "$work/talk.exe" test/talk.c -lws2_32
 "$cc32" "${flags[@]}" -static-libgcc -o "$work/talk32.exe" test/talk.c -lws2_32
-mv "$work"/{wdnet.dll,WinDivert64.sys,rig.exe,talk.exe,talk32.exe} "$out/"
+"$cc" "${flags[@]}" -o "$work/names.exe" test/names.c -lws2_32 -liphlpapi
+"$cc32" "${flags[@]}" -static-libgcc -o "$work/names32.exe" test/names.c -lws2_32 -liphlpapi
+mv "$work"/{wdnet.dll,WinDivert64.sys,rig.exe,talk.exe,talk32.exe,names.exe,names32.exe} "$out/"
