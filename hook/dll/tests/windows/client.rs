@@ -6,6 +6,7 @@
 //! datagram, and the socket's name.
 
 use crate::victim::{local, open, to_system};
+use std::collections::BTreeSet;
 use std::ffi::c_void;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ptr::{null, null_mut};
@@ -120,6 +121,32 @@ pub(crate) fn connects_again(text: &str) -> String {
         _ => plain(socket, &target),
     };
     done.map_or_else(|error| error, |()| local(socket))
+}
+
+/// Eight threads, each with one socket after the other, every other one of which has
+/// a port before: the addresses that they say they have.
+pub(crate) fn crowd(text: &str) -> String {
+    let talk = |thread: usize| {
+        let mut names = BTreeSet::new();
+        for turn in 0..25 {
+            let from = if (thread + turn).is_multiple_of(2) { "from 0.0.0.0:0 " } else { "" };
+            let socket = prepared(&format!("tcp {from}{text}"));
+            let done = plain(socket, &Name::of(after(text, "to").unwrap()));
+            let name = done.map_or_else(|error| error, |()| local(socket));
+            names.insert(name.rsplit_once(':').map_or(name.clone(), |it| it.0.to_owned()));
+            // SAFETY: it is closed once.
+            #[expect(unsafe_code, reason = "a call of the system")]
+            unsafe {
+                closesocket(socket);
+            }
+        }
+        names
+    };
+    let names: BTreeSet<String> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8).map(|thread| scope.spawn(move || talk(thread))).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    names.into_iter().collect::<Vec<_>>().join(" ")
 }
 
 /// What a connect leaves in the last error.

@@ -101,6 +101,27 @@ fn a_socket_with_a_port_is_told_what_the_wire_says() {
     assert_eq!(address_of(&told), format!("[::ffff:{V}]"));
 }
 
+/// Numbers of sockets are used again at once, by whichever thread; and the daemon
+/// publishes meanwhile.
+#[test]
+fn many_at_once_have_each_its_own() {
+    let (mut world, mut program) = asks_for_it();
+    let far = Far::at(NEAR);
+    let at = far.at;
+    // It ends with the test.
+    let accepts = std::thread::Builder::new();
+    accepts.spawn(move || far.tcp.incoming().for_each(drop)).unwrap();
+    let names = std::thread::scope(|scope| {
+        let crowd = scope.spawn(|| program.does(&format!("crowd to {at}")));
+        while !crowd.is_finished() {
+            world.publish(&on());
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        crowd.join().unwrap()
+    });
+    assert_eq!(names, V);
+}
+
 /// It fails with an unbound one, and goes on to do so.
 #[test]
 fn connectex_binds_nothing() {

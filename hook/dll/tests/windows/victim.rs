@@ -44,6 +44,7 @@ fn acts() {
             "last-error" => answer(&last_error(rest)),
             "connect" => answer(&client::connects(rest)),
             "again" => answer(&client::connects_again(rest)),
+            "crowd" => answer(&client::crowd(rest)),
             "connect-error" => answer(&client::last_error(rest)),
             "connect-nowhere" => answer(&client::connect_nowhere()),
             "send" => answer(&client::sends(rest)),
