@@ -121,7 +121,8 @@ fn prepare(socket: SOCKET, name: *const SOCKADDR, length: i32, binds: bool) {
 
 /// What is to be told of the socket, if its name will not say it.
 fn choose(socket: SOCKET, target: Name, binds: bool) -> Option<u64> {
-    match of(socket, target)? {
+    let leaving = leaving(socket, target)?;
+    match published::look(|tables| source(&leaving, &caller(tables), &tables))? {
         Source::Bind(own) if binds => {
             bind::undetoured(socket, &target.to_choose(own)?);
             None
@@ -131,10 +132,9 @@ fn choose(socket: SOCKET, target: Name, binds: bool) -> Option<u64> {
     }
 }
 
-/// The decision on what goes there from a socket. `None`: nothing is published.
-pub(crate) fn of(socket: SOCKET, target: Name) -> Option<Source> {
+/// What goes there from a socket, as decisions know it.
+pub(crate) fn leaving(socket: SOCKET, target: Name) -> Option<Leaving> {
     let local = told::local(socket);
     let (target, port) = target.address();
-    let leaving = Leaving { target, port, protocol: socket::protocol(socket)?, local };
-    published::look(|tables| source(&leaving, &caller(tables), &tables))
+    Some(Leaving { target, port, protocol: socket::protocol(socket)?, local })
 }

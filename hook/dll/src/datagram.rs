@@ -5,10 +5,11 @@
 //! overlapped is left to the packet engine: nobody promises that what is said beside
 //! a datagram is read before the call returns.
 
+use crate::caller::caller;
 use crate::connect;
 use crate::detour::{LastError, Original};
 use crate::name::Name;
-use crate::socket;
+use crate::{published, socket};
 use hook::decide::UDP;
 use hook::guard::guarded;
 use hook::source::Source;
@@ -114,7 +115,9 @@ fn source(socket: SOCKET, name: *const SOCKADDR, length: i32) -> Option<From> {
             return None;
         }
         let target = Name::read(name, length)?;
-        match connect::of(socket, target)? {
+        let leaving = connect::leaving(socket, target)?;
+        match published::glance(|tables| hook::source::source(&leaving, &caller(tables), &tables))?
+        {
             Source::Bind(own) => Some(From { target, own }),
             Source::Tell(own) if socket::is_port_free(socket) => Some(From { target, own }),
             Source::Tell(_) | Source::Leave => None,

@@ -5,7 +5,8 @@ use hook::windows::shared::Shared;
 use hook::windows::wide;
 use std::ptr::null_mut;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use windows_sys::Win32::System::SystemInformation::GetTickCount64;
 
 /// The newest section that this process has seen. A daemon that was killed takes
 /// the name with it, and its last word holds until another speaks.
@@ -26,6 +27,27 @@ pub(crate) fn look<T>(look: impl Fn(Tables<'_>) -> T) -> Option<T> {
         }
         None => View::new(newest()?.words())?.look(look),
     }
+}
+
+/// The same for what is asked for each datagram: a section of another daemon's is
+/// looked for once a second only.
+pub(crate) fn glance<T>(look: impl Fn(Tables<'_>) -> T) -> Option<T> {
+    static LOOKED: AtomicU64 = AtomicU64::new(0);
+    let now = milliseconds();
+    if now.saturating_sub(LOOKED.load(Ordering::Relaxed)) < 1000
+        && let Some(newest) = newest()
+    {
+        return View::new(newest.words())?.look(look);
+    }
+    LOOKED.store(now, Ordering::Relaxed);
+    self::look(look)
+}
+
+/// Since the system began.
+#[expect(unsafe_code, reason = "a call of the system")]
+fn milliseconds() -> u64 {
+    // SAFETY: it takes nothing.
+    unsafe { GetTickCount64() }
 }
 
 /// Keeps the section, mapped, if it is another than the one that is kept.
