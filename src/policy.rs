@@ -3,7 +3,7 @@
 use crate::config::{
     Config, Ipv6WithoutLease, Isolation, ProgramPattern, UnknownOwner, WhenExhausted,
 };
-use crate::owner::{Lineage, Owner, Program, one_spelling};
+use crate::owner::{Owner, Program, one_spelling};
 use crate::packet::Protocol;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -29,8 +29,9 @@ pub struct Policy {
 /// What stands at a listed path now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
-    /// The path without links and short names, as running programs have it.
-    pub path: PathBuf,
+    /// The path without links and short names, as running programs have it; then
+    /// what else they may have.
+    pub paths: Vec<PathBuf>,
     /// The file, where the platform tells files apart by number.
     pub file: Option<(u32, u64)>,
 }
@@ -137,7 +138,7 @@ impl Patterns {
                     let now = standing(path);
                     let file = now.as_ref().and_then(|now| now.file);
                     compiled.files.extend(file.filter(|file| *file != UNKNOWN_FILE));
-                    for path in std::iter::once(path).chain(now.as_ref().map(|now| &now.path)) {
+                    for path in std::iter::once(path).chain(now.iter().flat_map(|now| &now.paths)) {
                         compiled.paths.insert(one_spelling(&path.to_string_lossy()).into_owned());
                     }
                 }
@@ -150,8 +151,8 @@ impl Patterns {
     }
 
     fn has_owner(&self, owner: &Owner) -> bool {
-        let aliases = owner.lineage.as_deref().map_or(&[][..], |it: &Lineage| &it.aliases);
-        self.has(&owner.program) || aliases.iter().any(|alias| self.has(alias))
+        let script = owner.lineage.as_ref().and_then(|lineage| lineage.script.as_ref());
+        self.has(&owner.program) || script.is_some_and(|script| self.has(script))
     }
 
     fn has(&self, program: &Program) -> bool {
@@ -168,14 +169,16 @@ const UNKNOWN_FILE: (u32, u64) = (0, 0);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::owner::Marks;
+    use crate::owner::{Lineage, Marks};
     use crate::session::SessionId;
     use std::sync::Arc;
 
     fn patterns(list: &[ProgramPattern]) -> Patterns {
         Patterns::compile(list, &|path: &Path| {
-            (path == Path::new("/usr/bin/python3"))
-                .then(|| Standing { path: "/usr/bin/python3.11".into(), file: Some((8, 42)) })
+            (path == Path::new("/usr/bin/python3")).then(|| Standing {
+                paths: vec!["/usr/bin/python3.11".into()],
+                file: Some((8, 42)),
+            })
         })
     }
 
@@ -268,20 +271,18 @@ mod tests {
         assert_eq!(policy.program(&of_listed), Listing::Excepted);
     }
 
-    fn of_lineage(path: &str, aliases: &[&str], ancestors: &[&[&str]]) -> Owner {
-        let programs = |paths: &[&str]| -> Vec<Program> {
-            let program = |path: &&str| Program { path: (*path).to_owned(), file: (0, 0) };
-            paths.iter().map(program).collect()
-        };
-        let ancestors = ancestors.iter().map(|runs| programs(runs).into()).collect();
-        let lineage = Some(Arc::new(Lineage { aliases: programs(aliases), ancestors }));
+    fn of_lineage(path: &str, script: Option<&str>, ancestors: &[&[&str]]) -> Owner {
+        let program = |path: &str| Program { path: path.to_owned(), file: (0, 0) };
+        let runs = |paths: &&[&str]| paths.iter().map(|path| program(path)).collect();
+        let ancestors = ancestors.iter().map(runs).collect();
+        let lineage = Some(Arc::new(Lineage { script: script.map(program), ancestors }));
         Owner { lineage, ..owner(path, (0, 0)) }
     }
 
     #[test]
     fn only_listed_programs_have_listed_children() {
         let mut policy = policy(&[name("crm"), name("sshd"), name("start.py")], &[name("sshd")]);
-        let child = |ancestors: &[&[&str]]| of_lineage("/bin/helper", &[], ancestors);
+        let child = |ancestors: &[&[&str]]| of_lineage("/bin/helper", None, ancestors);
         let of_crm = child(&[&["/bin/sh"], &["/usr/sbin/sshd"], &["/opt/crm"]]);
         assert_eq!(policy.program(&of_crm), Listing::NotListed, "children do not count");
         // As a reload does it: the same socket, and another policy.
@@ -296,19 +297,19 @@ mod tests {
         ] {
             assert_eq!(policy.program(&child(ancestors)), listing, "{ancestors:?}");
         }
-        let excepted = of_lineage("/usr/sbin/sshd", &[], &[&["/opt/crm"]]);
+        let excepted = of_lineage("/usr/sbin/sshd", None, &[&["/opt/crm"]]);
         assert_eq!(policy.program(&excepted), Listing::Excepted);
         policy.enabled = false;
         assert_eq!(policy.program(&of_crm), Listing::NotListed);
     }
 
     #[test]
-    fn what_a_process_runs_besides_counts_in_every_list() {
+    fn a_script_counts_in_every_list() {
         let list = |text: &str| patterns(&[name(text)]);
         let mut policy = policy(&[name("crm.py")], &[]);
         policy.on_loopback = list("crm.py");
-        let script = of_lineage("/usr/bin/python3.11", &["/opt/crm.py", "/srv/crm.py"], &[]);
-        let other = of_lineage("/usr/bin/python3.11", &["/opt/crm2.py"], &[]);
+        let script = of_lineage("/usr/bin/python3.11", Some("/srv/crm.py"), &[]);
+        let other = of_lineage("/usr/bin/python3.11", Some("/srv/crm2.py"), &[]);
         assert_eq!(policy.program(&script), Listing::Listed);
         assert_eq!(policy.program(&other), Listing::NotListed);
         assert!(policy.has_own_loopback(&script) && !policy.has_own_loopback(&other));

@@ -72,18 +72,17 @@ impl Program {
         !self.excepted && (self.listed || flags.children && self.descends)
     }
 
-    /// Its process runs this as well: another spelling of it, or its script.
-    pub fn add(&mut self, other: &Self, is_script: bool) {
-        self.listed |= other.listed;
-        self.excepted |= other.excepted;
-        self.descends |= other.descends;
-        self.on_loopback |= other.on_loopback;
-        self.preferred |= other.preferred;
-        let places = self.known_as.iter_mut().skip(if is_script { 2 } else { 0 });
-        for (place, id) in places.zip(other.known_as) {
-            if *place == 0 {
-                *place = id;
-            }
+    /// As what interprets that script.
+    pub fn with_script(self, script: &Self) -> Self {
+        let ([by_path, by_name, ..], [script_path, script_name, ..]) =
+            (self.known_as, script.known_as);
+        Self {
+            listed: self.listed || script.listed,
+            excepted: self.excepted || script.excepted,
+            descends: self.descends,
+            on_loopback: self.on_loopback || script.on_loopback,
+            preferred: self.preferred || script.preferred,
+            known_as: [by_path, by_name, script_path, script_name],
         }
     }
 

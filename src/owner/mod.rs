@@ -48,10 +48,9 @@ pub struct Owner {
 /// a reload counts for every socket.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lineage {
-    /// Other spellings of its program, and those of the script that it interprets.
-    pub aliases: Vec<Program>,
-    /// What its ancestors run, the nearest first: every spelling of program and
-    /// script.
+    /// The script that it interprets.
+    pub script: Option<Program>,
+    /// What its ancestors run, the nearest first: each its program, and its script.
     pub ancestors: Vec<Arc<[Program]>>,
 }
 

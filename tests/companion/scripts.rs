@@ -181,11 +181,15 @@ fn scripts_mean_the_same_to_hook_and_engine() {
     let quoted = format!("\"{script}\"");
     let by_drive = format!("\"{}\"", script.get(2..).unwrap().replace('\\', "/"));
     let verbatim = format!(r"\\?\{script}");
+    let short = short(script);
+    assert!(short.contains('~'), "this file system has no short names: {short}");
     let (python, java) = (world.copy("Python.exe"), world.copy("java.exe"));
     let interpreter = python.to_str().unwrap();
     let cases = [
         (&python, quoted.as_str(), &elsewhere, vec![script], vec![], LISTED),
         (&python, &quoted, &elsewhere, vec![verbatim.as_str()], vec![], LISTED),
+        (&python, &quoted, &elsewhere, vec![&short], vec![], LISTED),
+        (&python, &short, &elsewhere, vec![script], vec![], LISTED),
         (&python, &by_drive, &folder, vec![script], vec![], LISTED),
         (&python, "CRM.PY", &folder, vec![script], vec![], LISTED),
         (&python, "crm.py", &elsewhere, vec![script], vec![], NOT_LISTED),

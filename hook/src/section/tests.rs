@@ -141,19 +141,19 @@ fn a_process_is_known_by_all_that_it_runs() {
     let content = Content { programs, ..content() };
     Writer::new(&block, 7).unwrap().publish(&content).unwrap();
     let view = View::new(&block).unwrap();
-    let running = |program: &[&str], script: &[&str]| {
-        let folded = |paths: &[&str]| paths.iter().map(|path| fold(&utf16(path))).collect();
-        let runs = Runs { program: folded(program), script: folded(script) };
+    let running = |program: &str, script: Option<&str>| {
+        let folded = |path: &str| fold(&utf16(path));
+        let runs = Runs { program: folded(program), script: script.map(folded) };
         view.look(|tables| tables.running(&runs)).unwrap()
     };
-    let found = running(&[r"C:\CRM~1\python.exe", r"C:\CRM\Python.exe"], &[r"C:\crm\CRM.py"]);
+    let found = running(r"C:\CRM\Python.exe", Some(r"C:\crm\CRM.py"));
     assert!(found.listed && !found.excepted);
     assert_eq!(found.known_as, [23, 0, 21, 22]);
-    let both = running(&[r"D:\python.exe"], &[r"C:\link.py", r"C:\crm\other.py"]);
-    assert!(!both.listed && both.excepted);
-    let none = running(&[r"D:\python.exe"], &[]);
+    let other = running(r"D:\python.exe", Some(r"C:\crm\other.py"));
+    assert!(!other.listed && other.excepted);
+    let none = running(r"D:\python.exe", None);
     assert!(!none.listed && !none.excepted && none.known_as == [0; 4]);
-    assert_eq!(running(&[], &[]), none);
+    assert_eq!(running("", None), none);
 }
 
 #[test]

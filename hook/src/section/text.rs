@@ -1,14 +1,13 @@
 //! When are two paths of Windows the same, and by which is a process known?
 
-/// What a process runs, as the lists look for it: each by every spelling of its path
-/// that is known, folded.
+/// What a process runs, as the lists look for it: paths, folded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Runs {
-    /// Its program.
-    pub program: Vec<Vec<u16>>,
+    /// Its program. Empty: unknown.
+    pub program: Vec<u16>,
     /// The script that its program interprets; of one that is known by its name
     /// only, that.
-    pub script: Vec<Vec<u16>>,
+    pub script: Option<Vec<u16>>,
 }
 
 /// As NTFS compares names: without regard to case, one UTF-16 unit at a time.

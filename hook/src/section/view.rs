@@ -78,11 +78,11 @@ impl Tables<'_> {
     /// What the lists say of a process that runs this. Whether it descends from a
     /// listed one they do not say.
     pub fn running(self, runs: &Runs) -> Program {
-        let mut spellings = runs.program.iter();
-        let mut found = self.program(spellings.next().map_or(&[], Vec::as_slice));
-        spellings.for_each(|path| found.add(&self.program(path), false));
-        runs.script.iter().for_each(|path| found.add(&self.program(path), true));
-        found
+        let found = self.program(&runs.program);
+        match &runs.script {
+            Some(script) => found.with_script(&self.program(script)),
+            None => found,
+        }
     }
 
     /// What they say of the program at `path`, which is folded.

@@ -9,7 +9,7 @@ use std::os::windows::io::{AsHandle, AsRawHandle, FromRawHandle, OwnedHandle};
 use std::path::{Path, PathBuf};
 use std::ptr::{null, null_mut};
 use windows_sys::Win32::Foundation::LocalFree;
-use windows_sys::Win32::Storage::FileSystem::{GetFullPathNameW, GetShortPathNameW};
+use windows_sys::Win32::Storage::FileSystem::GetFullPathNameW;
 use windows_sys::Win32::System::Threading::{
     CREATE_SUSPENDED, CreateProcessW, PROCESS_INFORMATION, STARTUPINFOW, TerminateProcess,
 };
@@ -102,9 +102,10 @@ fn a_process_tells_the_line_that_it_was_given_before_it_has_begun() {
         }
         assert_eq!(Path::new(told.folder.trim_end_matches('\\')), folder);
         let program = format!(r"C:\bin\{}", case.program());
-        let scripts = runs::scripts(&program, &Command { line: case.line.clone(), ..told.clone() });
+        let command = Command { line: case.line.clone(), ..told.clone() };
+        let script = runs::script_by(&program, &command);
         let full = case.file.as_ref().map(|file| absolute(&told.folder, file).unwrap());
-        assert_eq!(scripts.first(), full.as_ref(), "{case:?}");
+        assert_eq!(script, full, "{case:?}");
         assert_eq!(runs::command(still.pid(), r"C:\x\CMD.EXE"), Some(told), "{case:?}");
         assert_eq!(runs::command(still.pid(), r"C:\x\notepad.exe"), None);
     }
@@ -211,47 +212,9 @@ fn windows_full(path: &str) -> String {
     })
 }
 
-fn short(path: &Path) -> String {
-    let path = wide(path.to_str().unwrap());
-    filled(|room, length| {
-        // SAFETY: as above.
-        #[expect(unsafe_code, reason = "a call of the system")]
-        unsafe {
-            GetShortPathNameW(path.as_ptr(), room, length)
-        }
-    })
-}
-
 fn filled(fill: impl Fn(*mut u16, u32) -> u32) -> String {
     let mut room = [0_u16; 1024];
     let length = fill(room.as_mut_ptr(), room.len() as u32) as usize;
     assert!(0 < length && length < room.len());
     String::from_utf16(&room[..length]).unwrap()
-}
-
-/// Wine leads a link nowhere, so that one is not looked at here.
-#[test]
-fn short_names_lead_to_the_file() {
-    let folder = Folder::new("a folder of a long name");
-    let script = folder.0.join("a script of a long name.py");
-    std::fs::write(&script, "").unwrap();
-    let short = short(&script);
-    assert!(short.contains('~'), "this file system has no short names: {short}");
-    let name = |path: &Path| path.to_str().unwrap().trim_start_matches(r"\\?\").to_owned();
-    let plain = name(&script);
-    let command =
-        |path: &str| Command { line: format!("python \"{path}\""), folder: "C:\\".into() };
-    let scripts = |path: &str| -> Vec<String> {
-        let found = runs::scripts("python.exe", &command(path));
-        found.iter().map(|path| path.trim_start_matches(r"\\?\").to_uppercase()).collect()
-    };
-    assert_eq!(scripts(&plain), [plain.to_uppercase()]);
-    let by_short = short.trim_start_matches(r"\\?\");
-    assert_eq!(scripts(by_short), [by_short.to_uppercase(), plain.to_uppercase()]);
-    let programs = runs::programs(by_short);
-    assert_eq!(programs.len(), 2, "{programs:?}");
-    assert_eq!(programs[1].trim_start_matches(r"\\?\").to_uppercase(), plain.to_uppercase());
-    assert_eq!(runs::programs(&plain), [plain.as_str()]);
-    assert_eq!(scripts(r"C:\nowhere\x.py"), [r"C:\NOWHERE\X.PY"]);
-    assert_eq!(scripts(r"\\nowhere\x\y.py"), [r"\\NOWHERE\X\Y.PY"], "nobody asks another machine");
 }

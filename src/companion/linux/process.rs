@@ -17,7 +17,7 @@ pub fn file_of(path: &Path) -> Option<(u32, u64)> {
 
 /// What stands at a listed path now.
 pub fn standing(path: &Path) -> Option<Standing> {
-    Some(Standing { path: crate::companion::real_path(path), file: file_of(path) })
+    Some(Standing { paths: vec![crate::companion::real_path(path)], file: file_of(path) })
 }
 
 pub(super) fn file_id(path: &Path) -> Option<FileId> {

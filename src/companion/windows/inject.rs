@@ -247,7 +247,7 @@ fn now() -> Instant {
 impl Seen {
     /// The path of its program.
     fn program(&self) -> String {
-        self.runs.program.first().map(|path| String::from_utf16_lossy(path)).unwrap_or_default()
+        String::from_utf16_lossy(&self.runs.program)
     }
 }
 
@@ -264,7 +264,7 @@ fn listing(content: &Content, runs: &Runs) -> Program {
         excepted: content.all_excepted,
         ..Program::default()
     };
-    for path in runs.program.iter().chain(&runs.script) {
+    for path in std::iter::once(&runs.program).chain(&runs.script) {
         for pattern in &content.programs {
             let own = if pattern.is_path { path } else { file_name(path) };
             if pattern.text == own {

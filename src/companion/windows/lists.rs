@@ -1,6 +1,7 @@
 //! What do the program lists mean to the hook?
 
-use crate::companion::{PolicyView, real_path};
+use super::open::standing;
+use crate::companion::PolicyView;
 use crate::config::ProgramPattern;
 use sessionip_hook::decide::{Exclusion, Flags, LEFT_PORTS};
 use sessionip_hook::digest::fnv_1a;
@@ -93,16 +94,18 @@ impl Lists {
             }
             ProgramPattern::Path(path) => {
                 let text = folded(path);
-                // Programs are known by the path without links and short names.
-                let real = folded(&real_path(path));
+                let now = standing(path).map(|now| now.paths).unwrap_or_default();
+                let spellings: Vec<_> = now.iter().map(|path| folded(path)).collect();
                 if !path.exists() {
                     self.missing.push(path.clone());
                 }
-                let id = self.number(true, &real);
-                if text != real {
-                    self.entry(text, true, id, &mark);
+                // Programs are known by the path without links, above all.
+                let real = spellings.first().unwrap_or(&text);
+                let id = self.number(true, real);
+                for spelling in std::iter::once(text.clone()).chain(spellings) {
+                    self.entry(spelling, true, id, &mark);
                 }
-                Some(self.entry(real, true, id, mark))
+                Some(id)
             }
         }
     }

@@ -6,7 +6,10 @@ use crate::policy::Standing;
 use crate::session::{Session, SessionId, Sessions};
 use sessionip_hook::windows::DLL;
 use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::os::windows::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use windows_sys::Win32::Storage::FileSystem::GetShortPathNameW;
 
 /// Nothing of the hook is a file that the daemon makes.
 pub(crate) fn pins(_control: &Path) -> Option<PathBuf> {
@@ -76,7 +79,23 @@ impl Companion {
     }
 }
 
-/// Windows knows programs by their paths, whatever file stands there.
+/// Windows knows programs by their paths, whatever file stands there: by the long
+/// one, or by the short one (8.3) if they were started by that.
 pub fn standing(path: &Path) -> Option<Standing> {
-    Some(Standing { path: crate::companion::real_path(path), file: None })
+    let real = crate::companion::real_path(path);
+    let short = short(&real);
+    Some(Standing { paths: std::iter::once(real).chain(short).collect(), file: None })
+}
+
+/// With short names wherever there are some. `None`: nothing is there.
+fn short(path: &Path) -> Option<PathBuf> {
+    let path: Vec<u16> = path.as_os_str().encode_wide().chain([0]).collect();
+    // The longest path there is.
+    let mut room = vec![0_u16; 32_768];
+    // SAFETY: the path ends in a zero; at most as much is written as there is room
+    // for.
+    #[expect(unsafe_code, reason = "a call of the system")]
+    let length = unsafe { GetShortPathNameW(path.as_ptr(), room.as_mut_ptr(), 32_768) };
+    let short = room.get(..length as usize).filter(|short| !short.is_empty())?;
+    Some(OsString::from_wide(short).into())
 }

@@ -25,7 +25,7 @@ use windows_sys::Win32::System::Threading::{
 /// How many processes are remembered, more than a session host runs.
 const LIMIT: usize = 8192;
 /// How far up is looked for a listed ancestor.
-const ANCESTORS: usize = 16;
+const ANCESTORS: usize = 64;
 /// The time of day and the performance counter are not read in the same instant.
 const PRECISION: Duration = Duration::from_millis(20);
 /// The longest path there is, in UTF-16.
@@ -50,7 +50,7 @@ struct Process {
     since: Option<Moment>,
     station: u32,
     program: Arc<Program>,
-    /// Every spelling of what it runs.
+    /// Its program, and its script.
     runs: Arc<[Program]>,
     lineage: Option<Arc<Lineage>>,
 }
@@ -113,19 +113,20 @@ impl Processes {
         let since = began(&handle).and_then(|time| self.clock.of_time(time));
         let station = station_of(pid)?;
         let path = self.path_of(&handle).unwrap_or_default();
-        let runs = running(pid, &path);
-        let aliases = runs.get(1..).unwrap_or_default().to_vec();
+        let script = runs::script(pid, &path).map(|path| Program { path, file: (0, 0) });
+        let program = Program { path, file: (0, 0) };
+        let runs = std::iter::once(&program).chain(&script).cloned().collect();
         let parent = parent_of(&handle).filter(|parent| *parent != pid && ancestors > 0);
         let above = parent.and_then(|parent| self.ancestry(parent, since, ancestors - 1));
         let ancestors = above.unwrap_or_default();
-        let is_plain = aliases.is_empty() && ancestors.is_empty();
+        let is_plain = script.is_none() && ancestors.is_empty();
         Some(Process {
             handle,
             since,
             station,
-            program: Arc::new(Program { path, file: (0, 0) }),
+            program: Arc::new(program),
             runs,
-            lineage: (!is_plain).then(|| Arc::new(Lineage { aliases, ancestors })),
+            lineage: (!is_plain).then(|| Arc::new(Lineage { script, ancestors })),
         })
     }
 
@@ -171,16 +172,6 @@ impl fmt::Debug for Processes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Processes").field("known", &self.known.len()).finish_non_exhaustive()
     }
-}
-
-/// Every spelling of what a process runs, its program's path first: asked once, and
-/// whatever the lists say.
-fn running(pid: u32, path: &str) -> Arc<[Program]> {
-    let mut spellings = runs::programs(path);
-    if let Some(command) = runs::command(pid, path) {
-        spellings.extend(runs::scripts(path, &command));
-    }
-    spellings.into_iter().map(|path| Program { path, file: (0, 0) }).collect()
 }
 
 fn open(pid: u32) -> Option<OwnedHandle> {

@@ -4,9 +4,7 @@ use crate::victim::commanded;
 use crate::world::{Program, World, content, pattern};
 use hook::decide::{Exclusion, Flags, TCP};
 use hook::section::{Content, Pattern};
-use hook::windows::wide;
 use std::path::{Path, PathBuf};
-use windows_sys::Win32::Storage::FileSystem::GetShortPathNameW;
 
 const MOVED: &str = "127.0.0.2:9130";
 const LEFT: &str = "0.0.0.0:9130";
@@ -43,13 +41,10 @@ fn a_listed_script_is_known_however_its_command_spells_it() {
     let (folder, script) = script(&world);
     let above = folder.parent().unwrap();
     let slashes = script.replace('\\', "/");
-    let short = short(&script);
-    assert!(short.contains('~'), "{short}");
     for (first, from, is_it) in [
         (format!("\"{script}\""), above, true),
         (format!("\"{}\"", script.to_uppercase()), above, true),
         (format!("\"{slashes}\""), above, true),
-        (short, above, true),
         (format!(r#""\\?\{script}""#), above, true),
         ("crm.py".to_owned(), &folder, true),
         (r"..\x\..\CRM.py".to_owned(), &folder, false),
@@ -135,25 +130,4 @@ fn an_excepted_script_that_is_started_is_not_touched() {
         assert_eq!(program.does("child bind tcp 0.0.0.0:9130"), given, "{first}");
     }
     program.end();
-}
-
-#[test]
-fn a_program_that_was_started_by_its_short_name_is_known_by_the_long_one() {
-    let mut world = World::new();
-    let program = world.copy("a program of a long name.exe");
-    world.publish(&only(vec![listed(&program)]));
-    let mut started = world.unhooked(&short(&program));
-    started.inject().unwrap();
-    assert_eq!(started.does(BINDS), MOVED);
-    world.publish(&only(vec![listed("A Program of a long name.exe")]));
-    assert_eq!(started.does(BINDS), MOVED);
-}
-
-fn short(path: &str) -> String {
-    let mut room = [0_u16; 1024];
-    let path = wide(path);
-    // SAFETY: the path ends in a zero; it writes at most as much as there is room for.
-    #[expect(unsafe_code, reason = "a call of the system")]
-    let length = unsafe { GetShortPathNameW(path.as_ptr(), room.as_mut_ptr(), room.len() as u32) };
-    String::from_utf16(&room[..length as usize]).unwrap()
 }
