@@ -12,7 +12,7 @@ use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 use wire::Wire;
@@ -109,7 +109,11 @@ impl World {
     /// What an administrator would unpack, and the programs of his users.
     fn bring_programs(&self, rig: &Path) {
         let folder = self.folder.path();
-        run(&format!("{} {}", script("driver/build.sh"), folder.display()));
+        for file in fs::read_dir(driver()).unwrap().map(Result::unwrap) {
+            if file.file_type().unwrap().is_file() {
+                fs::copy(file.path(), folder.join(file.file_name())).unwrap();
+            }
+        }
         let built = built();
         for name in [
             "sessionip.exe",
@@ -376,6 +380,17 @@ fn ready(mut child: Child) -> Child {
     BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
     assert_eq!(line, "ready\n");
     child
+}
+
+/// The stand-in driver and the programs beside it. Compiled once: it takes as long
+/// as all else that a world begins with.
+fn driver() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("windows-driver");
+        run(&format!("{} {}", script("driver/build.sh"), folder.display()));
+        folder
+    })
 }
 
 /// Where cargo built for Windows.
