@@ -278,8 +278,7 @@ pub struct Exclusion {
 pub enum Scope {
     /// bind, and connect to 127.0.0.1 or to this host's own addresses.
     Bind,
-    /// The source of every connection and datagram, too. On Windows not in this
-    /// version.
+    /// The source of every connection and datagram, too.
     Connect,
 }
 

@@ -114,7 +114,8 @@ pub struct SessionRow {
     pub user: String,
     /// Its virtual IPv4 address.
     pub virtual_ip: Option<Ipv4Addr>,
-    /// Its virtual IPv6 address.
+    /// Its virtual IPv6 address: its lease, also while the host has no IPv6 address of
+    /// its own there and so no program is given it.
     pub virtual_ipv6: Option<Ipv6Addr>,
     /// Its session loopback.
     pub loopback: Option<Ipv4Addr>,

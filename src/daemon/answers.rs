@@ -117,7 +117,7 @@ fn why_bound(keeper: &Keeper, socket: &Socket) -> Reason {
     // A socket of IPv6 that takes IPv4 as well needs one of either.
     let lacks = held.is_some_and(|held| match bound {
         IpAddr::V4(_) => held.ipv4.is_none(),
-        IpAddr::V6(_) => held.ipv6.is_none() && held.ipv4.is_none(),
+        IpAddr::V6(_) => held.given_ipv6().is_none() && held.ipv4.is_none(),
     });
     if socket.asked != socket.bound {
         let wildcard = socket.asked.address.is_unspecified();
