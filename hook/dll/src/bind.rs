@@ -18,7 +18,7 @@ type Bind = unsafe extern "system" fn(SOCKET, *const SOCKADDR, i32) -> i32;
 
 static ORIGINAL: Original = Original::new();
 
-/// Puts the detour in place.
+/// Has the detour ready.
 #[expect(unsafe_code, reason = "code in memory is changed")]
 pub(crate) fn install() -> bool {
     // SAFETY: the detour has the signature of bind.

@@ -41,7 +41,7 @@ type Create = unsafe extern "system" fn(
 
 static ORIGINAL: Original = Original::new();
 
-/// Puts the detour in place.
+/// Has the detour ready.
 #[expect(unsafe_code, reason = "code in memory is changed")]
 pub(crate) fn install() -> bool {
     // SAFETY: the detour has the signature that CreateProcessW, CreateProcessA

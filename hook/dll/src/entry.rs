@@ -1,6 +1,6 @@
 //! The DLL's way into a process.
 
-use crate::{bind, children, identity, scope};
+use crate::{bind, children, detour, identity, scope};
 use hook::guard::guarded;
 use std::ffi::c_void;
 use std::ptr::null_mut;
@@ -58,7 +58,10 @@ extern "system" fn DllMain(module: HMODULE, reason: u32, _reserved: *mut c_void)
         if !bind && !children {
             return 0;
         }
-        scope::install_if_asked();
+        scope::prepare_if_asked();
+        if !detour::put_in_place() {
+            return 0;
+        }
         stay(module);
         1
     })

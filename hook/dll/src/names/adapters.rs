@@ -31,7 +31,7 @@ static UNICAST: Original = Original::new();
 /// Where they are.
 pub(super) const MODULE: &str = "iphlpapi.dll";
 
-/// Puts the detours in place. The module is there.
+/// Has the detours ready. The module is there.
 #[expect(unsafe_code, reason = "code in memory is changed")]
 pub(super) fn install() {
     // SAFETY: each detour has the signature of its function.

@@ -19,7 +19,7 @@ type ByAddress = unsafe extern "system" fn(*const u8, i32, i32) -> *mut HOSTENT;
 static BY_NAME: Original = Original::new();
 static BY_ADDRESS: Original = Original::new();
 
-/// Puts the detours in place.
+/// Has the detours ready.
 #[expect(unsafe_code, reason = "code in memory is changed")]
 pub(super) fn install() {
     // SAFETY: each detour has the signature of its function.

@@ -1,6 +1,7 @@
 //! Is iphlpapi there yet? Many programs never load it, and many do so late.
 
 use super::adapters;
+use crate::detour::put_in_place;
 use hook::guard::guarded;
 use hook::windows::wide;
 use std::ffi::c_void;
@@ -27,7 +28,7 @@ const LOADED: u32 = 1;
 type Hear = unsafe extern "system" fn(u32, *const News, *mut c_void);
 type Listen = unsafe extern "system" fn(u32, Hear, *mut c_void, *mut *mut c_void) -> i32;
 
-/// Puts the detours of iphlpapi in place, now or when it comes.
+/// Has the detours of iphlpapi ready, or puts them in place when it comes.
 #[expect(unsafe_code, reason = "a call of the system")]
 pub(super) fn install() {
     // Before it is looked for: another thread may be loading it.
@@ -66,6 +67,7 @@ unsafe extern "system" fn hear(reason: u32, news: *const News, _: *mut c_void) {
     let is_ours = guarded(false, || unsafe { is_ours((*news).base_name) });
     if is_ours {
         guarded((), detour);
+        guarded(false, put_in_place);
     }
 }
 

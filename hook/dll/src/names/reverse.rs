@@ -16,7 +16,7 @@ type Ask<T> = unsafe extern "system" fn(*const SOCKADDR, i32, *mut T, u32, *mut 
 static ASK: Original = Original::new();
 static ASK_WIDE: Original = Original::new();
 
-/// Puts the detours in place.
+/// Has the detours ready.
 #[expect(unsafe_code, reason = "code in memory is changed")]
 pub(super) fn install() {
     // SAFETY: each detour has the signature of its function.

@@ -24,6 +24,8 @@ mod children;
 mod connects;
 /// Whom does the hook believe, and what if something is wrong?
 mod doubt;
+/// How often does a program stand still for it?
+mod halts;
 /// What do the host's name and its adapters say?
 mod names;
 /// Is a script known by the process that runs it?

@@ -3,7 +3,7 @@
 //! It is started by the tests and by itself. Each line on its input is a
 //! command, each line on its output that begins with `=` the answer.
 
-use crate::{asks, client};
+use crate::{asks, client, halts};
 use std::io::{BufRead, Write};
 use std::net::SocketAddr;
 use std::os::windows::process::CommandExt;
@@ -53,6 +53,7 @@ fn acts() {
             "start" => answer(&start(rest, &mut children)),
             "suspended" => answer(&suspended(rest)),
             "ask" => answer(&asks::ask(rest)),
+            "halts" => answer(&halts::halts()),
             "go" => {
                 std::env::set_current_dir(rest).unwrap();
                 answer("gone there");
