@@ -12,8 +12,8 @@ use std::ptr::{null, null_mut};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use windows_sys::Win32::Foundation::HANDLE;
 use windows_sys::Win32::Networking::WinSock::{
-    ADDRINFOA, ADDRINFOEXW, ADDRINFOW, LPLOOKUPSERVICE_COMPLETION_ROUTINE, TIMEVAL, WSANO_DATA,
-    WSASetLastError,
+    ADDRINFOA, ADDRINFOEXW, ADDRINFOW, LPLOOKUPSERVICE_COMPLETION_ROUTINE, NS_ALL, NS_DNS, TIMEVAL,
+    WSANO_DATA, WSASetLastError,
 };
 use windows_sys::Win32::System::IO::OVERLAPPED;
 use windows_sys::Win32::System::Threading::SetEvent;
@@ -47,7 +47,7 @@ static FREE_EXTENDED: Original = Original::new();
 /// The lists that this program holds and does not see the end of.
 static CUTS: Mutex<Cuts> = Mutex::new(Cuts::new());
 
-/// Puts the detours in place; those that free first: nothing is cut without them.
+/// Has the detours ready; those that free first: nothing is cut without them.
 #[expect(unsafe_code, reason = "code in memory is changed")]
 pub(super) fn install() {
     const MODULE: &str = "ws2_32.dll";
@@ -121,9 +121,10 @@ unsafe extern "system" fn ask_extended(
     let inside = Inside::enter();
     // An answer that comes later would reach the program unedited. The machine knows
     // its own name without asking anybody: the answer comes at once, which callers
-    // must be ready for.
+    // must be ready for. A provider that the program chose may ask somebody.
     let is_later = !overlapped.is_null();
-    let at_once = is_later && inside.is_some() && {
+    let is_known = [NS_ALL, NS_DNS].contains(&namespace) && provider.is_null();
+    let at_once = is_later && is_known && inside.is_some() && {
         let _kept = LastError::keep();
         guarded(false, || is_own_name(memory::wide(node)) && is_answered())
     };

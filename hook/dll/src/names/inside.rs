@@ -3,37 +3,59 @@
 //! The functions call each other, and what they get from each other is theirs to use
 //! and to free. Only what the program gets is edited.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use windows_sys::Win32::System::Threading::GetCurrentThreadId;
+use crate::detour::LastError;
+use std::marker::PhantomData;
+use std::ptr::{dangling, null};
+use std::sync::atomic::{AtomicU32, Ordering};
+use windows_sys::Win32::System::Threading::{
+    TLS_OUT_OF_INDEXES, TlsAlloc, TlsGetValue, TlsSetValue,
+};
 
-/// The threads that are in one of the functions. Few at a time.
-static THREADS: Mutex<Vec<u32>> = Mutex::new(Vec::new());
+/// What each thread knows of itself here: null where it is in none of the functions. It
+/// goes with the thread, however that ends. Not the standard library's: that has to hear
+/// of threads that end, and this DLL does not.
+static SLOT: AtomicU32 = AtomicU32::new(TLS_OUT_OF_INDEXES);
 
-/// The calling thread is in one, until this goes.
+/// Before any of the functions is detoured. Where the process has no slot left nothing is
+/// edited.
+#[expect(unsafe_code, reason = "a call of the system")]
+pub(super) fn install() {
+    // SAFETY: it takes nothing. The slot is kept for as long as the process runs.
+    SLOT.store(unsafe { TlsAlloc() }, Ordering::Release);
+}
+
+/// The calling thread is in one, until this goes. (A thread that leaves it by an
+/// exception of the system's gets the system's answers from then on.)
 #[derive(Debug)]
-pub(super) struct Inside(u32);
+pub(super) struct Inside {
+    slot: u32,
+    _this_thread: PhantomData<*const ()>,
+}
 
 impl Inside {
     /// `None`: it is in one already, which has called this one.
-    #[expect(unsafe_code, reason = "a call of the system")]
+    #[expect(unsafe_code, reason = "calls of the system")]
     pub(super) fn enter() -> Option<Self> {
-        // SAFETY: it takes nothing.
-        let thread = unsafe { GetCurrentThreadId() };
-        let mut threads = threads();
-        if threads.contains(&thread) {
+        let slot = SLOT.load(Ordering::Acquire);
+        if slot == TLS_OUT_OF_INDEXES {
             return None;
         }
-        threads.push(thread);
-        Some(Self(thread))
+        // To ask is to clear it.
+        let _kept = LastError::keep();
+        // SAFETY: the slot is ours; what is in it is never followed.
+        let is_first = unsafe {
+            TlsGetValue(slot).is_null() && TlsSetValue(slot, dangling::<u8>().cast()) != 0
+        };
+        // Made only then: one that goes unused would clear the slot.
+        is_first.then(|| Self { slot, _this_thread: PhantomData })
     }
 }
 
 impl Drop for Inside {
+    #[expect(unsafe_code, reason = "a call of the system")]
     fn drop(&mut self) {
-        threads().retain(|thread| *thread != self.0);
+        let _kept = LastError::keep();
+        // SAFETY: as in enter(), in the same thread.
+        unsafe { TlsSetValue(self.slot, null()) };
     }
-}
-
-fn threads() -> MutexGuard<'static, Vec<u32>> {
-    THREADS.lock().unwrap_or_else(PoisonError::into_inner)
 }

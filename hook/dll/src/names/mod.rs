@@ -21,8 +21,9 @@ use hook::names::{Kept, List, keep, of_host, of_name, stand_in};
 use hook::section::Tables;
 use std::net::Ipv6Addr;
 
-/// Puts the detours in place, those of iphlpapi as soon as it is there.
+/// Has the detours ready; those of iphlpapi are put in place as soon as it is there.
 pub(crate) fn install() {
+    inside::install();
     infos::install();
     hosts::install();
     reverse::install();

@@ -4,6 +4,7 @@
 //! them, lists of several adapters `; `.
 
 mod lists;
+mod threads;
 
 use hook::windows::wide;
 use std::ffi::{CStr, CString, c_void};
@@ -14,8 +15,8 @@ use windows_sys::Win32::Foundation::WAIT_OBJECT_0;
 use windows_sys::Win32::Networking::WinSock::{
     ADDRINFOA, ADDRINFOEXW, ADDRINFOW, AF_INET, AF_INET6, AF_UNSPEC, AI_CANONNAME, FreeAddrInfoExW,
     FreeAddrInfoW, GetAddrInfoExOverlappedResult, GetAddrInfoExW, GetAddrInfoW, GetNameInfoW,
-    HOSTENT, SOCKADDR, SOCKADDR_IN, SOCKADDR_IN6, WSA_IO_PENDING, WSAGetLastError, freeaddrinfo,
-    getaddrinfo, gethostbyaddr, gethostbyname, getnameinfo,
+    HOSTENT, NS_ALL, NS_DNS, NS_WINS, SOCKADDR, SOCKADDR_IN, SOCKADDR_IN6, WSA_IO_PENDING,
+    WSAGetLastError, freeaddrinfo, getaddrinfo, gethostbyaddr, gethostbyname, getnameinfo,
 };
 use windows_sys::Win32::System::IO::OVERLAPPED;
 use windows_sys::Win32::System::LibraryLoader::{GetModuleHandleW, GetProcAddress, LoadLibraryW};
@@ -27,6 +28,7 @@ use windows_sys::Win32::System::SystemInformation::{
     ComputerNamePhysicalDnsFullyQualified, GetComputerNameExW,
 };
 use windows_sys::Win32::System::Threading::{CreateEventW, WaitForSingleObject};
+use windows_sys::core::GUID;
 
 /// What is asked, and the answer.
 pub(crate) fn ask(text: &str) -> String {
@@ -36,6 +38,7 @@ pub(crate) fn ask(text: &str) -> String {
         ["code", module, function] => code(module, function),
         ["load", module] => format!("{}", !library(module).is_null()),
         ["name", how, family, name] => resolve(how, family, name),
+        ["after-an-end", name] => threads::after_an_end(name),
         ["canonical", name] => canonical(name),
         ["host", name] => host(name),
         ["host-of", address] => host_of(address),
@@ -145,7 +148,7 @@ fn to_system(address: SocketAddr) -> (SOCKADDR_IN6, i32) {
 }
 
 /// By getaddrinfo (`a`; `edge`: with a name where memory ends), GetAddrInfoW (`w`),
-/// GetAddrInfoExW (`x`), or that with an event (`later`) or a completion routine
+/// GetAddrInfoExW (`x`), or that with an event (`later`, and `later-…` with another namespace or provider) or a completion routine
 /// (`routine`).
 #[expect(unsafe_code, reason = "calls of the system")]
 fn resolve(how: &str, family_of: &str, asked: &str) -> String {
@@ -192,15 +195,21 @@ fn resolve(how: &str, family_of: &str, asked: &str) -> String {
                 let hints = ADDRINFOEXW { ai_family: family, ai_socktype: 1, ..Default::default() };
                 let mut list = null_mut();
                 let mut overlapped = OVERLAPPED::default();
-                let is_later = ["later", "routine"].contains(&how);
-                if how == "later" {
+                let is_later = how == "routine" || how.starts_with("later");
+                let namespace = match how {
+                    "later-all" => NS_ALL,
+                    "later-wins" => NS_WINS,
+                    _ => NS_DNS,
+                };
+                let provider = if how == "later-chosen" { &raw const CHOSEN } else { null() };
+                if how.starts_with("later") {
                     overlapped.hEvent = CreateEventW(null(), 1, 0, null());
                 }
                 let answer = GetAddrInfoExW(
                     broad.as_ptr(),
                     null(),
-                    12, // NS_DNS
-                    null(),
+                    namespace,
+                    provider,
                     &raw const hints,
                     &raw mut list,
                     null(),
@@ -211,7 +220,7 @@ fn resolve(how: &str, family_of: &str, asked: &str) -> String {
                 if is_later {
                     found.push(if answer == 0 { "at once" } else { "later" }.to_owned());
                     assert!([0, WSA_IO_PENDING].contains(&answer), "{answer}");
-                    if how == "later" {
+                    if how.starts_with("later") {
                         assert_eq!(WaitForSingleObject(overlapped.hEvent, 20_000), WAIT_OBJECT_0);
                     } else if answer == 0 {
                         // Who is answered at once is not called, too.
@@ -240,6 +249,9 @@ fn resolve(how: &str, family_of: &str, asked: &str) -> String {
     }
     found.join(" ")
 }
+
+/// A provider that nobody has.
+static CHOSEN: GUID = GUID::from_u128(0x5e55_1011_4711_4711_8000_0000_0000_0001);
 
 static COMPLETED: AtomicU32 = AtomicU32::new(0);
 

@@ -26,6 +26,8 @@ mod connects;
 mod doubt;
 /// How often does a program stand still for it?
 mod halts;
+/// When is a question about the name answered, and to whom?
+mod moments;
 /// What do the host's name and its adapters say?
 mod names;
 /// Is a script known by the process that runs it?
