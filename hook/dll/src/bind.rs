@@ -36,8 +36,12 @@ enum Outcome {
 #[expect(unsafe_code, reason = "a call of the system")]
 pub(crate) fn undetoured(socket: SOCKET, name: &Name) -> bool {
     // SAFETY: the name is as long as it says, and lives.
-    !ORIGINAL.pointer().is_null()
-        && unsafe { original()(socket, name.pointer(), name.length()) } == 0
+    let is_bound = !ORIGINAL.pointer().is_null()
+        && unsafe { original()(socket, name.pointer(), name.length()) } == 0;
+    if is_bound {
+        socket::is_bound(socket, name);
+    }
+    is_bound
 }
 
 /// Where bind goes on behind the detour.
@@ -58,17 +62,15 @@ unsafe extern "system" fn bind(socket: SOCKET, name: *const SOCKADDR, length: i3
     let kept = LastError::keep();
     let outcome = guarded(Outcome::Leave, || outcome(socket, name, length));
     // With the default scope nothing is known of any socket.
-    let leaves_port_open = guarded(false, || {
-        let asked = || Name::read(name, length);
-        socket::is_own(socket) && asked().is_some_and(|name| name.address().1 == 0)
-    });
+    let asked =
+        guarded(None, || if socket::is_own(socket) { Name::read(name, length) } else { None });
     drop(kept);
     match outcome {
         Outcome::Leave => {
             // SAFETY: the caller's own arguments.
             let result = unsafe { original(socket, name, length) };
-            if result == 0 && leaves_port_open {
-                socket::has_free_port(socket);
+            if let (0, Some(asked)) = (result, asked) {
+                socket::is_bound(socket, &asked);
             }
             result
         }
@@ -79,6 +81,7 @@ unsafe extern "system" fn bind(socket: SOCKET, name: *const SOCKADDR, length: i3
             // SAFETY: the name is as long as it says, and lives.
             let result = unsafe { original(socket, name.pointer(), name.length()) };
             if result == 0 {
+                socket::is_bound(socket, &name);
                 tell(&report);
             }
             result

@@ -5,8 +5,9 @@ use crate::caller::caller;
 use crate::detour::{LastError, Original};
 use crate::name::Name;
 use crate::{bind, published, socket, told};
+use hook::decide::TCP;
 use hook::guard::guarded;
-use hook::source::{Leaving, Source, source};
+use hook::source::{Leaving, Local, Source, source};
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicPtr, Ordering};
 use windows_sys::Win32::Networking::WinSock::{QOS, SOCKADDR, SOCKET, WSABUF};
@@ -121,20 +122,32 @@ fn prepare(socket: SOCKET, name: *const SOCKADDR, length: i32, binds: bool) {
 
 /// What is to be told of the socket, if its name will not say it.
 fn choose(socket: SOCKET, target: Name, binds: bool) -> Option<u64> {
-    let leaving = leaving(socket, target)?;
-    match published::look(|tables| source(&leaving, &caller(tables), &tables))? {
-        Source::Bind(own) if binds => {
-            bind::undetoured(socket, &target.to_choose(own)?);
-            None
+    let protocol = socket::protocol(socket)?;
+    let decided = || {
+        let leaving = leaving(protocol, target, told::bound(socket));
+        published::look(|tables| source(&leaving, &caller(tables), &tables))
+    };
+    let mut decision = decided()?;
+    if let Source::Bind(own) = decision
+        && binds
+    {
+        // What is bound to an address reaches nothing from there that is led
+        // elsewhere, and a datagram socket may turn to somebody else.
+        if protocol == TCP && bind::undetoured(socket, &target.to_choose(own)?) {
+            return None;
         }
+        // As the call would do, but then its port is known.
+        bind::undetoured(socket, &target.to_choose_all());
+        decision = decided()?;
+    }
+    match decision {
         Source::Tell(own) => Some(told::digest(target.address(), own)),
         Source::Bind(_) | Source::Leave => None,
     }
 }
 
 /// What goes there from a socket, as decisions know it.
-pub(crate) fn leaving(socket: SOCKET, target: Name) -> Option<Leaving> {
-    let local = told::local(socket);
+pub(crate) fn leaving(protocol: u16, target: Name, local: Local) -> Leaving {
     let (target, port) = target.address();
-    Some(Leaving { target, port, protocol: socket::protocol(socket)?, local })
+    Leaving { target, port, protocol, local }
 }

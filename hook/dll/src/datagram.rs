@@ -6,10 +6,9 @@
 //! a datagram is read before the call returns.
 
 use crate::caller::caller;
-use crate::connect;
 use crate::detour::{LastError, Original};
 use crate::name::Name;
-use crate::{published, socket};
+use crate::{bind, connect, published, socket, told};
 use hook::decide::UDP;
 use hook::guard::guarded;
 use hook::source::Source;
@@ -18,7 +17,8 @@ use std::net::Ipv6Addr;
 use std::ptr::null_mut;
 use windows_sys::Win32::Networking::WinSock::{
     IN_PKTINFO, IN6_PKTINFO, IP_PKTINFO, IPPROTO_IP, IPPROTO_IPV6, IPV6_PKTINFO, SOCKADDR, SOCKET,
-    WSABUF, WSAMSG, WSASendMsg,
+    SOCKET_ERROR, WSABUF, WSAEADDRNOTAVAIL, WSAEAFNOSUPPORT, WSAEHOSTUNREACH, WSAEINVAL,
+    WSAENETUNREACH, WSAENOPROTOOPT, WSAEOPNOTSUPP, WSAGetLastError, WSAMSG, WSASendMsg,
 };
 
 type SendTo = unsafe extern "system" fn(SOCKET, *mut u8, i32, i32, *const SOCKADDR, i32) -> i32;
@@ -57,11 +57,13 @@ unsafe extern "system" fn send_to(
     length: i32,
 ) -> i32 {
     if let (Some(source), Ok(len)) = (source(socket, name, length), u32::try_from(data_length)) {
-        let mut buffer = WSABUF { len, buf: data };
+        let (mut buffer, mut sent) = (WSABUF { len, buf: data }, 0);
+        let (buffers, flags) = (&raw mut buffer, flags.cast_unsigned());
         // SAFETY: the caller's own data, and as long as he says.
-        let sent = unsafe { source.send(socket, &raw mut buffer, 1, flags.cast_unsigned()) };
-        if let Some(sent) = sent {
-            return sent.cast_signed();
+        match unsafe { source.send(socket, buffers, 1, &raw mut sent, flags) } {
+            Some(0) => return sent.cast_signed(),
+            Some(error) => return error,
+            None => {}
         }
     }
     // SAFETY: it is called through the detour, with the caller's own arguments.
@@ -86,12 +88,11 @@ unsafe extern "system" fn wsa_send_to(
     if overlapped.is_null()
         && !sent.is_null()
         && let Some(source) = source(socket, name, length)
-        // SAFETY: the caller's own buffers, and as many as he says.
-        && let Some(bytes) = unsafe { source.send(socket, buffers, count, flags) }
+        // SAFETY: the caller's own buffers, and as many as he says; where he wants to
+        // have the number of bytes is for the system to see.
+        && let Some(answer) = unsafe { source.send(socket, buffers, count, sent, flags) }
     {
-        // SAFETY: it is where the caller wants to have it.
-        unsafe { sent.write_unaligned(bytes) };
-        return 0;
+        return answer;
     }
     // SAFETY: it is called through the detour, with the caller's own arguments.
     unsafe {
@@ -115,10 +116,14 @@ fn source(socket: SOCKET, name: *const SOCKADDR, length: i32) -> Option<From> {
             return None;
         }
         let target = Name::read(name, length)?;
-        let leaving = connect::leaving(socket, target)?;
+        let leaving = connect::leaving(UDP, target, told::local(socket));
         match published::glance(|tables| hook::source::source(&leaving, &caller(tables), &tables))?
         {
-            Source::Bind(own) => Some(From { target, own }),
+            // WSASendMsg is for sockets that are bound: it goes where the program's
+            // own call would bind it.
+            Source::Bind(own) => {
+                bind::undetoured(socket, &target.to_choose_all()).then_some(From { target, own })
+            }
             Source::Tell(own) if socket::is_port_free(socket) => Some(From { target, own }),
             Source::Tell(_) | Source::Leave => None,
         }
@@ -143,8 +148,9 @@ impl<T> Control<T> {
 }
 
 impl From {
-    /// Returns how many bytes were sent. `None`: none, for whatever reason; then the
-    /// call goes on as it was made, and its answer is the program's.
+    /// Returns what the system answers. `None`: nothing was sent, because of what we
+    /// said beside it; then the call goes on as it was made, and its answer is the
+    /// program's.
     ///
     /// # Safety
     /// `count` buffers are at `buffers`, each as long as it says.
@@ -154,29 +160,40 @@ impl From {
         socket: SOCKET,
         buffers: *mut WSABUF,
         count: u32,
+        sent: *mut u32,
         flags: u32,
-    ) -> Option<u32> {
-        let _kept = LastError::keep();
+    ) -> Option<i32> {
+        let before = LastError::keep();
         // A dual-stack socket's IPv4 address goes by IPv4's option.
-        let sent = match self.own.to_ipv4_mapped() {
+        let answer = match self.own.to_ipv4_mapped() {
             Some(ipv4) => {
                 let mut information = IN_PKTINFO::default();
                 information.ipi_addr.S_un.S_addr = u32::from_ne_bytes(ipv4.octets());
                 let mut control = Control::new(IPPROTO_IP, IP_PKTINFO, information);
                 // SAFETY: the caller's word.
-                unsafe { self.send_with(socket, buffers, count, flags, &raw mut control) }
+                unsafe { self.send_with(socket, buffers, count, sent, flags, &raw mut control) }
             }
             None => {
                 let mut information = IN6_PKTINFO::default();
                 information.ipi6_addr.u.Byte = self.own.octets();
                 let mut control = Control::new(IPPROTO_IPV6, IPV6_PKTINFO, information);
                 // SAFETY: the caller's word.
-                unsafe { self.send_with(socket, buffers, count, flags, &raw mut control) }
+                unsafe { self.send_with(socket, buffers, count, sent, flags, &raw mut control) }
             }
-        }?;
-        // The first one binds the socket, to a port of the system's choice.
-        socket::has_free_port(socket);
-        Some(sent)
+        };
+        if answer == 0 {
+            return Some(0);
+        }
+        // SAFETY: it takes nothing.
+        match unsafe { WSAGetLastError() } {
+            WSAEINVAL | WSAEADDRNOTAVAIL | WSAEOPNOTSUPP | WSAENOPROTOOPT | WSAEAFNOSUPPORT
+            | WSAENETUNREACH | WSAEHOSTUNREACH => None,
+            // It would be the same without us, perhaps after as long a wait.
+            _ => {
+                std::mem::forget(before);
+                Some(SOCKET_ERROR)
+            }
+        }
     }
 
     /// # Safety
@@ -187,9 +204,10 @@ impl From {
         socket: SOCKET,
         buffers: *mut WSABUF,
         count: u32,
+        sent: *mut u32,
         flags: u32,
         control: *mut Control<T>,
-    ) -> Option<u32> {
+    ) -> i32 {
         let message = WSAMSG {
             name: self.target.pointer().cast_mut(),
             namelen: self.target.length(),
@@ -198,12 +216,8 @@ impl From {
             Control: WSABUF { len: size_of::<Control<T>>() as u32, buf: control.cast() },
             dwFlags: 0,
         };
-        let mut sent = 0;
         // SAFETY: all that the message points to lives until the call has returned,
         // which it does when the datagram is sent.
-        let result = unsafe {
-            WSASendMsg(socket, &raw const message, flags, &raw mut sent, null_mut(), None)
-        };
-        (result == 0).then_some(sent)
+        unsafe { WSASendMsg(socket, &raw const message, flags, sent, null_mut(), None) }
     }
 }

@@ -59,6 +59,11 @@ impl Name {
         }
     }
 
+    pub(crate) fn is_wildcard(&self) -> bool {
+        let (address, _) = self.address();
+        address.to_ipv4_mapped().map_or(address.is_unspecified(), |ipv4| ipv4.is_unspecified())
+    }
+
     /// The same with another address. `None`: the family has no such address.
     pub(crate) fn with(mut self, address: Ipv6Addr) -> Option<Self> {
         match &mut self {
@@ -73,11 +78,15 @@ impl Name {
 
     /// The same family's, at this address, with a port of the system's choice.
     pub(crate) fn to_choose(self, address: Ipv6Addr) -> Option<Self> {
-        let blank = match self {
+        self.to_choose_all().with(address)
+    }
+
+    /// The same family's wildcard, with a port of the system's choice.
+    pub(crate) fn to_choose_all(self) -> Self {
+        match self {
             Self::V4(_) => Self::V4(SOCKADDR_IN { sin_family: AF_INET, ..Default::default() }),
             Self::V6(_) => Self::V6(SOCKADDR_IN6 { sin6_family: AF_INET6, ..Default::default() }),
-        };
-        blank.with(address)
+        }
     }
 
     pub(crate) fn pointer(&self) -> *const SOCKADDR {

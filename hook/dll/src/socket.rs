@@ -5,6 +5,7 @@
 //! they left from this one's address.
 
 use crate::detour::Original;
+use crate::name::Name;
 use hook::decide::{TCP, UDP};
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -38,8 +39,11 @@ pub(crate) fn protocol(socket: SOCKET) -> Option<u16> {
 struct Slot {
     /// Its number; 0: nobody's.
     made: AtomicUsize,
-    /// The system chose its port, or will.
-    free_port: AtomicBool,
+    /// Its program chose its port. Else the system did, or will, in whichever call.
+    chosen_port: AtomicBool,
+    /// Its program, or we, chose its address. Else it is on the wildcard, or will be;
+    /// once it is connected its name says otherwise.
+    chosen_address: AtomicBool,
     /// What its program is told of its name: see [`tell`].
     told: AtomicU64,
 }
@@ -48,7 +52,12 @@ struct Slot {
 const SLOTS: usize = 16_384;
 
 static KEPT: [Slot; SLOTS] = [const {
-    Slot { made: AtomicUsize::new(0), free_port: AtomicBool::new(false), told: AtomicU64::new(0) }
+    Slot {
+        made: AtomicUsize::new(0),
+        chosen_port: AtomicBool::new(false),
+        chosen_address: AtomicBool::new(false),
+        told: AtomicU64::new(0),
+    }
 }; SLOTS];
 
 /// Numbers of handles are multiples of four.
@@ -65,16 +74,22 @@ pub(crate) fn is_own(socket: SOCKET) -> bool {
     own(socket).is_some()
 }
 
-/// The system has chosen its port.
-pub(crate) fn has_free_port(socket: SOCKET) {
+/// It was bound there.
+pub(crate) fn is_bound(socket: SOCKET, name: &Name) {
     if let Some(slot) = own(socket) {
-        slot.free_port.store(true, Ordering::Relaxed);
+        slot.chosen_port.store(name.address().1 != 0, Ordering::Relaxed);
+        slot.chosen_address.store(!name.is_wildcard(), Ordering::Relaxed);
     }
 }
 
-/// Has it?
+/// Is its port the system's choice?
 pub(crate) fn is_port_free(socket: SOCKET) -> bool {
-    own(socket).is_some_and(|slot| slot.free_port.load(Ordering::Relaxed))
+    own(socket).is_some_and(|slot| !slot.chosen_port.load(Ordering::Relaxed))
+}
+
+/// Was it on the wildcard, whatever its name says now?
+pub(crate) fn was_on_wildcard(socket: SOCKET) -> bool {
+    own(socket).is_some_and(|slot| !slot.chosen_address.load(Ordering::Relaxed))
 }
 
 /// Keeps a digest of what is to be told of it; 0: nothing.
@@ -95,7 +110,8 @@ fn begins(socket: SOCKET, own: bool) {
         return;
     }
     if let Some(slot) = slot(socket) {
-        slot.free_port.store(false, Ordering::Relaxed);
+        slot.chosen_port.store(false, Ordering::Relaxed);
+        slot.chosen_address.store(false, Ordering::Relaxed);
         slot.told.store(0, Ordering::Relaxed);
         slot.made.store(if own { socket } else { 0 }, Ordering::Relaxed);
     }

@@ -92,8 +92,17 @@ pub(crate) fn digest(peer: (Ipv6Addr, u16), own: Ipv6Addr) -> u64 {
 }
 
 /// Where a socket of this process is, before it is connected.
-#[expect(unsafe_code, reason = "calls of the system")]
 pub(crate) fn local(socket: SOCKET) -> Local {
+    place(socket, false)
+}
+
+/// Where it was bound, if it is connected already.
+pub(crate) fn bound(socket: SOCKET) -> Local {
+    place(socket, true)
+}
+
+#[expect(unsafe_code, reason = "calls of the system")]
+fn place(socket: SOCKET, before: bool) -> Local {
     if ORIGINAL.pointer().is_null() || !socket::is_own(socket) {
         return Local::Chosen;
     }
@@ -114,21 +123,18 @@ pub(crate) fn local(socket: SOCKET) -> Local {
         AF_INET => (IPPROTO_IP, IP_UNICAST_IF),
         _ => (IPPROTO_IPV6, IPV6_UNICAST_IF),
     };
-    match Name::read((&raw const name).cast(), length).map(|name| name.address()) {
-        Some((address, port)) if is_wildcard(address) && !has_interface(socket, level, option) => {
-            Local::Wildcard(port)
-        }
-        _ => Local::Chosen,
+    let Some(name) = Name::read((&raw const name).cast(), length) else { return Local::Chosen };
+    let on_wildcard = name.is_wildcard() || before && socket::was_on_wildcard(socket);
+    if on_wildcard && !has_interface(socket, level, option) {
+        Local::Wildcard(name.address().1)
+    } else {
+        Local::Chosen
     }
 }
 
 /// Must its packets leave by one interface?
 fn has_interface(socket: SOCKET, level: i32, option: i32) -> bool {
     socket::option(socket, level, option).is_some_and(|index| index != 0)
-}
-
-fn is_wildcard(address: Ipv6Addr) -> bool {
-    address.to_ipv4_mapped().map_or(address.is_unspecified(), |ipv4| ipv4.is_unspecified())
 }
 
 #[expect(unsafe_code, reason = "a call of the system")]

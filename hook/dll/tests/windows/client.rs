@@ -1,25 +1,27 @@
 //! What a program does that talks to others: `connect` and `send`, with words before
 //! the addresses that say how.
 //!
-//! `connect [tcp|udp] [dual] [exclusive] [slow] [by wsa|ex|plain] [from ADDR] to ADDR`
-//! answers with the socket's name afterwards, `send` with what was said beside the
-//! datagram, and the socket's name.
+//! `connect [tcp|udp] [dual] [exclusive] [slow|polled] [by wsa|ex|plain] [from ADDR] to
+//! ADDR` answers with the socket's name afterwards, `send [failing ERROR]` with what was
+//! said beside the datagram, and the socket's name.
 
 use crate::victim::{local, open, to_system};
 use std::collections::BTreeSet;
 use std::ffi::c_void;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ptr::{null, null_mut};
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicPtr, Ordering};
 use std::sync::{Mutex, Once};
+use std::time::Duration;
 use windows_sys::Win32::Foundation::{GetLastError, SetLastError};
 use windows_sys::Win32::Networking::WinSock::{
     AF_INET, CMSGHDR, FD_SET, FIONBIO, FROM_PROTOCOL_INFO, IN_PKTINFO, IP_UNICAST_IF, IPPROTO_IP,
     LPFN_CONNECTEX, SIO_GET_EXTENSION_FUNCTION_POINTER, SO_UPDATE_CONNECT_CONTEXT, SOCK_STREAM,
-    SOCKADDR, SOCKET, SOL_SOCKET, TIMEVAL, WSA_IO_PENDING, WSABUF, WSAConnect, WSADuplicateSocketW,
-    WSAEWOULDBLOCK, WSAGetLastError, WSAGetOverlappedResult, WSAID_CONNECTEX, WSAIoctl, WSAMSG,
-    WSAPROTOCOL_INFOW, WSASendTo, WSASocketA, WSASocketW, bind, closesocket, connect, ioctlsocket,
-    select, sendto, setsockopt,
+    SOCKADDR, SOCKET, SOCKET_ERROR, SOL_SOCKET, TIMEVAL, WSA_IO_PENDING, WSABUF, WSAConnect,
+    WSADuplicateSocketW, WSAEALREADY, WSAEINVAL, WSAEISCONN, WSAEWOULDBLOCK, WSAGetLastError,
+    WSAGetOverlappedResult, WSAID_CONNECTEX, WSAIoctl, WSAMSG, WSAPROTOCOL_INFOW, WSASendTo,
+    WSASetLastError, WSASocketA, WSASocketW, bind, closesocket, connect, ioctlsocket, select,
+    sendto, setsockopt,
 };
 use windows_sys::Win32::System::IO::OVERLAPPED;
 use windows_sys::Win32::System::LibraryLoader::{GetModuleHandleW, GetProcAddress};
@@ -118,6 +120,7 @@ pub(crate) fn connects_again(text: &str) -> String {
         Some("ex") => connect_ex(socket, &target),
         Some("wsa") => wsa_connect(socket, &target),
         _ if text.contains("slow") => connect_later(socket, &target),
+        _ if text.contains("polled") => connect_until(socket, &target),
         _ => plain(socket, &target),
     };
     done.map_or_else(|error| error, |()| local(socket))
@@ -211,6 +214,29 @@ fn connect_later(socket: SOCKET, target: &Name) -> Result<(), String> {
     }
 }
 
+/// Calls it until it says that it is done.
+#[expect(unsafe_code, reason = "calls of the system")]
+fn connect_until(socket: SOCKET, target: &Name) -> Result<(), String> {
+    // SAFETY: each reads or writes what is given, which lives.
+    unsafe {
+        let mut on = 1;
+        ioctlsocket(socket, FIONBIO, &raw mut on);
+        for _ in 0..500 {
+            if connect(socket, target.pointer(), target.1) == 0 {
+                return Err("it never said that it was on its way".to_owned());
+            }
+            match WSAGetLastError() {
+                WSAEISCONN => return Ok(()),
+                WSAEWOULDBLOCK | WSAEALREADY | WSAEINVAL => {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                _ => return Err(last()),
+            }
+        }
+    }
+    Err("it takes too long".to_owned())
+}
+
 #[expect(unsafe_code, reason = "calls of the system")]
 fn connect_ex(socket: SOCKET, target: &Name) -> Result<(), String> {
     let (mut function, id): (LPFN_CONNECTEX, _) = (None, WSAID_CONNECTEX);
@@ -258,6 +284,8 @@ pub(crate) fn sends_again(text: &str) -> String {
     let socket = *OPEN.lock().unwrap().last().unwrap();
     let target = Name::of(after(text, "to").unwrap());
     *SAID.lock().unwrap() = None;
+    let failing = after(text, "failing").map_or(0, |error| error.parse().unwrap());
+    FAILING.store(failing, Ordering::Relaxed);
     let data = b"seven b";
     // SAFETY: the names, the data and the numbers are there.
     let sent = unsafe {
@@ -285,6 +313,8 @@ pub(crate) fn sends_again(text: &str) -> String {
 
 /// The source that was said beside the last datagram.
 static SAID: Mutex<Option<IpAddr>> = Mutex::new(None);
+/// The error that the next message gets; 0: none.
+static FAILING: AtomicI32 = AtomicI32::new(0);
 static SEND_MESSAGE: AtomicPtr<c_void> = AtomicPtr::new(null_mut());
 
 type SendMessage = unsafe extern "system" fn(
@@ -296,7 +326,8 @@ type SendMessage = unsafe extern "system" fn(
     *mut c_void,
 ) -> i32;
 
-/// Looks at what is said beside datagrams: Wine sends them, but does not look.
+/// Looks at what is said beside datagrams: Wine sends them, but does not look. And
+/// refuses to send from where nothing is bound, as Windows does.
 #[expect(unsafe_code, reason = "code in memory is changed")]
 fn watch() {
     static ONCE: Once = Once::new();
@@ -324,6 +355,15 @@ unsafe extern "system" fn send_message(
     overlapped: *mut OVERLAPPED,
     routine: *mut c_void,
 ) -> i32 {
+    let failing = match FAILING.swap(0, Ordering::Relaxed) {
+        0 if local(socket) == format!("error {WSAEINVAL}") => WSAEINVAL,
+        error => error,
+    };
+    if failing != 0 {
+        // SAFETY: it takes a number.
+        unsafe { WSASetLastError(failing) };
+        return SOCKET_ERROR;
+    }
     // SAFETY: the message and what it points to are there, as the system wants it;
     // the function is called by its own signature.
     unsafe {

@@ -94,8 +94,28 @@ fn a_socket_with_a_port_is_told_what_the_wire_says() {
     }
     let told = program.does(&format!("connect udp from 0.0.0.0:0 to {}", far.at));
     assert_eq!(address_of(&told), V);
-    let told = program.does(&format!("again udp to {}", elsewhere.at));
-    assert_eq!(address_of(&told), HOST, "it has turned to somebody else");
+    // Once it is connected, its name no longer says that it was on the wildcard.
+    let third = Far::at("127.0.0.51");
+    for (from, how) in [("from 0.0.0.0:0 ", "with a port"), ("", "without")] {
+        let told = program.does(&format!("connect udp {from}to {}", far.at));
+        assert_eq!(address_of(&told), V, "{how}");
+        for (to, address) in [(&third, V), (&elsewhere, HOST), (&far, V), (&third, V)] {
+            let told = program.does(&format!("again udp to {}", to.at));
+            assert_eq!(address_of(&told), address, "{how}: it has turned to {}", to.at);
+        }
+    }
+    for (from, how) in [("from 0.0.0.0:0 ", "with a port"), ("", "without")] {
+        let told = program.does(&format!("connect udp {from}to {}", elsewhere.at));
+        assert_eq!(address_of(&told), HOST, "{how}");
+        let told = program.does(&format!("again udp to {}", far.at));
+        assert_eq!(address_of(&told), V, "{how}: it was elsewhere first");
+    }
+    let told = program.does(&format!("connect udp from 127.0.0.60:0 to {}", elsewhere.at));
+    assert_eq!(address_of(&told), "127.0.0.60");
+    let told = program.does(&format!("again udp to {}", far.at));
+    assert_eq!(address_of(&told), "127.0.0.60", "it chose");
+    let told = program.does(&format!("connect tcp polled from 0.0.0.0:0 to {}", far.at));
+    assert_eq!(address_of(&told), V, "it asked with connect whether it is connected");
     let dual = format!("[::ffff:{NEAR}]:{}", far.at.port());
     let told = program.does(&format!("connect udp dual from [::]:0 to {dual}"));
     assert_eq!(address_of(&told), format!("[::ffff:{V}]"));
@@ -207,19 +227,20 @@ fn an_address_of_the_pools_nic_without_a_port_is_the_sessions() {
     }
 }
 
-/// V is not on this machine (any more): the call goes on untouched.
+/// V is not on this machine (any more): the packet engine gives it to what leaves.
 #[test]
-fn where_v_cannot_be_bound_the_call_is_the_systems() {
+fn where_v_cannot_be_bound_the_wire_says_it_all_the_same() {
     let (mut world, mut program) = asks_for_it();
     let mut gone = on();
     let lost = |session: &mut Session| session.ipv4 = "192.0.2.1".parse().ok();
     lost(&mut gone.sessions[0]);
     world.publish(&gone);
     let far = Far::at(NEAR);
-    for how in ["tcp by plain", "tcp by wsa", "tcp slow", "udp"] {
+    for how in ["tcp by plain", "tcp by wsa", "tcp slow", "tcp polled", "udp"] {
         let name = program.does(&format!("connect {how} to {}", far.at));
-        assert_eq!(address_of(&name), HOST, "{how}");
+        assert_eq!(address_of(&name), "192.0.2.1", "{how}");
     }
+    assert_eq!(address_of(&far.sees()), HOST, "nobody rewrites packets here");
     assert_eq!(program.does(&format!("connect-error tcp to {}", far.at)), "0:4711");
 }
 
@@ -257,6 +278,14 @@ fn a_datagram_has_the_source_that_its_way_has() {
             assert_eq!(says("send-again", elsewhere.at), "nothing 0.0.0.0", "{how}{from}");
             assert_eq!(says("send-again", near.at), format!("{V} 0.0.0.0"), "{how}{from}");
             assert_eq!(says("send", elsewhere.at), "nothing 0.0.0.0", "{how}{from}");
+            assert_eq!(says("send-again", near.at), format!("{V} 0.0.0.0"), "{how}{from}");
+        }
+        // Of what is said beside it, of the datagram itself, and of nobody's doing.
+        for (error, answer) in [(10022, "nothing 0.0.0.0"), (10060, "error 10060")] {
+            let ask = format!("send udp {how}failing {error} to {}", near.at);
+            assert_eq!(program.does(&ask), answer, "{how}");
+            let said = program.does(&format!("send-again udp {how}to {}", near.at));
+            assert_eq!(said, format!("{V} 0.0.0.0"), "{how}: after error {error}");
         }
         let said = program.does(&format!("send udp dual {how}to {dual}"));
         assert_eq!(said, format!("{V} [::]"), "{how}: dual-stack");
