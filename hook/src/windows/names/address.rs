@@ -46,10 +46,15 @@ pub unsafe fn give_at(at: *mut SOCKADDR, address: Ipv6Addr) {
                 let octets = at.byte_add(offset_of!(SOCKADDR_IN, sin_addr)).cast::<[u8; 4]>();
                 octets.write_unaligned(address.octets());
             }
-            (AF_INET6, None) => {
+            (AF_INET6, ipv4) => {
                 let octets = at.byte_add(offset_of!(SOCKADDR_IN6, sin6_addr)).cast::<[u8; 16]>();
-                octets.write_unaligned(address.octets());
-                at.byte_add(offset_of!(SOCKADDR_IN6, Anonymous)).cast::<u32>().write_unaligned(0);
+                // An IPv4 address in an IPv6 one's form stays one (`AI_V4MAPPED`).
+                let had = Ipv6Addr::from(octets.read_unaligned()).to_ipv4_mapped();
+                if had.is_some() == ipv4.is_some() {
+                    octets.write_unaligned(address.octets());
+                    let scope = at.byte_add(offset_of!(SOCKADDR_IN6, Anonymous)).cast::<u32>();
+                    scope.write_unaligned(0);
+                }
             }
             _ => {}
         }
@@ -104,7 +109,11 @@ pub(super) mod tests {
 
     #[test]
     fn an_address_is_read_and_written_in_place() {
-        for (before, after) in [("10.77.0.1", "10.77.0.103"), ("fe80::1", "fd77::103")] {
+        for (before, after) in [
+            ("10.77.0.1", "10.77.0.103"),
+            ("fe80::1", "fd77::103"),
+            ("::ffff:10.77.0.104", "10.77.0.103"),
+        ] {
             // At an odd place, too.
             for skip in [0, 1] {
                 let mut bytes = [0xaa_u8; 64];
@@ -141,6 +150,12 @@ pub(super) mod tests {
             at.cast::<u16>().write(AF_INET);
             give_at(at, mapped("fd77::1"));
             assert_eq!(address_at(at, length), Some(mapped("10.77.0.1")), "of the other family");
+            for (had, other) in [("::ffff:10.77.0.1", "fd77::1"), ("fd77::2", "10.77.0.1")] {
+                let (mut name, length) = system(had);
+                let at = (&raw mut name).cast::<SOCKADDR>();
+                give_at(at, mapped(other));
+                assert_eq!(address_at(at, length), Some(mapped(had)), "not what it was asked for");
+            }
         }
     }
 }

@@ -232,6 +232,22 @@ mod tests {
         }
     }
 
+    /// What `AI_V4MAPPED` asks for: IPv4 addresses in the form of IPv6 ones.
+    #[test]
+    fn an_ipv4_address_in_the_other_form_is_edited_too() {
+        for shape in [Shape::Plain, Shape::Extended] {
+            let mut made = Made::new(&["::ffff:10.77.0.104", "fd77::1", "::ffff:10.77.0.1"]);
+            let mut list = made.list(shape);
+            let kept = [
+                Kept { row: 0, given: Some(mapped("10.77.0.103")) },
+                Kept { row: 1, given: Some(mapped("fd77::103")) },
+            ];
+            keep(&mut list, 3, &kept);
+            assert_eq!(said(&made.list(shape)), "10.77.0.103 fd77::103");
+            assert_eq!(made.addresses[0].0.sin6_family, 23, "and keeps its form");
+        }
+    }
+
     /// Wine's lists are like that: what precedes a node is as long as it is.
     #[test]
     #[expect(unsafe_code, reason = "a list of the test's own")]
