@@ -42,6 +42,7 @@ unsafe extern "system" fn ioctl(
     overlapped: *mut c_void,
     routine: *mut c_void,
 ) -> i32 {
+    let question = names::ioctl::Question::of(code);
     // SAFETY: it is called through the detour, with the caller's own arguments.
     let result = unsafe {
         let original = std::mem::transmute::<*mut c_void, Ioctl>(ORIGINAL.pointer());
@@ -66,8 +67,8 @@ unsafe extern "system" fn ioctl(
             unsafe {
                 if code == SIO_GET_EXTENSION_FUNCTION_POINTER {
                     function(input, input_length, output, output_length);
-                } else {
-                    names::ioctl::answered(code, output, returned);
+                } else if let Some(question) = &question {
+                    question.answered(output, returned);
                 }
             }
         });
