@@ -18,11 +18,11 @@ SEC("tp_btf/sched_process_fork") int process_fork(__u64 *ctx)
 	if (from == to)
 		return 0;
 	__u32 *mark = bpf_map_lookup_elem(&DESCENDANTS, &from);
-	if (mark && bpf_map_update_elem(&DESCENDANTS, &to, mark, BPF_ANY))
-		count(FULL_DESCENDANTS);
+	if (mark)
+		count_full(FULL_DESCENDANTS, bpf_map_update_elem(&DESCENDANTS, &to, mark, BPF_ANY));
 	struct script *script = bpf_map_lookup_elem(&SCRIPTS, &from);
-	if (script && bpf_map_update_elem(&SCRIPTS, &to, script, BPF_ANY))
-		count(FULL_SCRIPTS);
+	if (script)
+		count_full(FULL_SCRIPTS, bpf_map_update_elem(&SCRIPTS, &to, script, BPF_ANY));
 	return 0;
 }
 
@@ -38,8 +38,8 @@ SEC("tp_btf/sched_process_exec") int process_exec(__u64 *ctx)
 	struct matched m = match_executable(c);
 	if (!(m.flags & LISTED) || (m.flags & EXCEPTED))
 		return 0;
-	if (bpf_map_update_elem(&DESCENDANTS, &pid, &m.listed_by, BPF_ANY))
-		count(FULL_DESCENDANTS);
+	count_full(FULL_DESCENDANTS,
+		   bpf_map_update_elem(&DESCENDANTS, &pid, &m.listed_by, BPF_ANY));
 	return 0;
 }
 

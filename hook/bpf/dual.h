@@ -33,9 +33,18 @@ struct tcp_iteration {
 /* The length of an Ethernet header. */
 enum { ETH_HLEN = 14 };
 
-INLINE bool has_other_places(const struct bound *mark)
+/* Has a socket found by IPv6. `ops`: the call that tells of it as it begins to
+ * listen, which may not put it there by itself; 0: `sk` is put there. The kernel
+ * refuses some, such as those of Multipath TCP. */
+INLINE void lead_to(struct bpf_sock_ops *ops, void *sk, const struct bound *mark, __u16 protocol)
 {
-	return mark && !unset(&mark->also[SESSION_LOOPBACK]);
+	for (int i = 0; i < OTHER_PLACES; i++) {
+		struct place key = { mark->also[i], mark->port, protocol };
+		if (unset(&key.address))
+			continue;
+		count_full(FULL_DUAL, sk ? bpf_map_update_elem(&DUAL, &key, sk, BPF_ANY) :
+					   bpf_sock_hash_update(ops, &DUAL, &key, BPF_ANY));
+	}
 }
 
 SEC("sockops") int listens(struct bpf_sock_ops *ops)
@@ -47,13 +56,8 @@ SEC("sockops") int listens(struct bpf_sock_ops *ops)
 	if (!sk)
 		return 1;
 	struct bound *mark = bpf_sk_storage_get(&BOUND, sk, 0, 0);
-	if (!has_other_places(mark))
-		return 1;
-	for (int i = 0; i < OTHER_PLACES; i++) {
-		struct place key = { mark->also[i], mark->port, IPPROTO_TCP };
-		if (!unset(&key.address) && bpf_sock_hash_update(ops, &DUAL, &key, BPF_ANY))
-			count(FULL_DUAL);
-	}
+	if (has_other_places(mark))
+		lead_to(ops, 0, mark, IPPROTO_TCP);
 	return 1;
 }
 
@@ -110,12 +114,7 @@ SEC("classifier") int lead_to_tcp(struct __sk_buff *skb)
 		return 0;
 	struct bound *mark = bpf_sk_storage_get(&BOUND, sk, 0, 0);
 	if (has_other_places(mark))
-		for (int i = 0; i < OTHER_PLACES; i++) {
-			struct place key = { mark->also[i], mark->port, IPPROTO_TCP };
-			if (!unset(&key.address) &&
-			    bpf_map_update_elem(&DUAL, &key, sk, BPF_ANY))
-				count(FULL_DUAL);
-		}
+		lead_to(0, sk, mark, IPPROTO_TCP);
 	bpf_sk_release(sk);
 	return 0;
 }
@@ -127,13 +126,8 @@ SEC("iter/udp") int find_dual_udp(struct udp_iteration *at)
 		return 0;
 	mark_again(sk);
 	struct bound *mark = bpf_sk_storage_get(&BOUND, (void *)sk, 0, 0);
-	if (!has_other_places(mark))
-		return 0;
-	for (int i = 0; i < OTHER_PLACES; i++) {
-		struct place key = { mark->also[i], mark->port, IPPROTO_UDP };
-		if (!unset(&key.address) && bpf_map_update_elem(&DUAL, &key, sk, BPF_ANY))
-			count(FULL_DUAL);
-	}
+	if (has_other_places(mark))
+		lead_to(0, sk, mark, IPPROTO_UDP);
 	return 0;
 }
 

@@ -64,3 +64,9 @@ INLINE bool anybody_at(struct bpf_sock_addr *ctx, const struct address *at, __be
 	bpf_sk_release(sk);
 	return true;
 }
+
+/* Moved to an IPv4 address, and found by IPv6 as well: dual.h. */
+INLINE bool has_other_places(const struct bound *mark)
+{
+	return mark && !unset(&mark->also[SESSION_LOOPBACK]);
+}

@@ -59,7 +59,7 @@ HELPER(int, set_retval, int retval);
 /* Numbers of the UAPI headers that cannot be included beside linux/bpf.h. */
 enum { AF_INET = 2, AF_INET6 = 10 };
 enum { IPPROTO_TCP = 6, IPPROTO_UDP = 17 };
-enum { EACCES = 13, EADDRNOTAVAIL = 99 };
+enum { E2BIG = 7, EACCES = 13, EADDRNOTAVAIL = 99 };
 /* include/net/sock.h: a program has bound the socket to a port of its choice. */
 enum { SOCK_BINDPORT_LOCK = 8 };
 

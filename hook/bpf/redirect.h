@@ -280,13 +280,22 @@ SEC("cgroup/sendmsg4") int sendmsg4(struct bpf_sock_addr *ctx)
 
 /* A dual-stack socket that was moved to V would send to IPv6 from ::ffff:V, which
  * the kernel refuses (EAFNOSUPPORT): it sends from where it is found by IPv6, or
- * as the kernel chooses. */
+ * as the kernel chooses. Its mark says where it is found, the session whether that
+ * is on the host now. One that asked for an IPv4 address is refused as ever. */
 INLINE void leave_ipv4(struct bpf_sock_addr *ctx, const struct address *target,
 		       struct address *source)
 {
 	struct bound *mark = bpf_sk_storage_get(&BOUND, ctx->sk, 0, 0);
-	if (mark)
-		*source = mark->also[is_private6(target) ? SESSION_LOOPBACK : VIRTUAL_ADDRESS];
+	if (!has_other_places(mark))
+		return;
+	struct address from = mark->also[SESSION_LOOPBACK];
+	if (!is_private6(target)) {
+		struct session *s = session_of_caller();
+		from = (struct address){};
+		if (s && s->id == mark->session && !unset(&mark->also[VIRTUAL_ADDRESS]))
+			from = s->ipv6;
+	}
+	*source = from;
 }
 
 /* The kernel refuses to turn ::1 into an IPv4-mapped address here (ENOTSUPP in

@@ -242,10 +242,9 @@ SEC("tp_btf/sched_process_exec") int script_exec(__u64 *ctx)
 	if (!m.script_by_file && !m.script_by_name)
 		return 0;
 	struct script mark = { m.flags, m.script_by_file, m.script_by_name };
-	if (bpf_map_update_elem(&SCRIPTS, &pid, &mark, BPF_ANY))
-		count(FULL_SCRIPTS);
-	if ((c->flags & CHILDREN) && (m.flags & LISTED) && !(m.flags & EXCEPTED) &&
-	    bpf_map_update_elem(&DESCENDANTS, &pid, &m.listed_by, BPF_ANY))
-		count(FULL_DESCENDANTS);
+	count_full(FULL_SCRIPTS, bpf_map_update_elem(&SCRIPTS, &pid, &mark, BPF_ANY));
+	if ((c->flags & CHILDREN) && (m.flags & LISTED) && !(m.flags & EXCEPTED))
+		count_full(FULL_DESCENDANTS,
+			   bpf_map_update_elem(&DESCENDANTS, &pid, &m.listed_by, BPF_ANY));
 	return 0;
 }

@@ -13,6 +13,14 @@ INLINE void count(__u32 counter)
 		*value += 1;
 }
 
+/* What an update of a table said. That it has no room left is counted; what is
+ * refused for another reason is not. */
+INLINE void count_full(__u32 counter, long result)
+{
+	if ((int)result == -E2BIG)
+		count(counter);
+}
+
 INLINE const struct config *config(void)
 {
 	__u32 zero = 0;

@@ -1,12 +1,13 @@
 //! Do programs find the servers of their own session? Rows O2, O4 and O7.
 
 use crate::lab::{
-    In, Lab, P, PERSON, PRIVATE2, Program, V1, V1_6, V2, bind, bind_fd, connect, local, peer,
-    socket, storage, text,
+    In, Lab, P, P6, PERSON, PRIVATE2, Program, V1, V1_6, V2, bind, bind_fd, connect, local, peer,
+    session1, socket, storage, text,
 };
 use nix::sys::socket::{
     MsgFlags, SockaddrStorage, accept, recv, recvfrom, send, sendto, setsockopt, sockopt,
 };
+use sessionip::companion::SessionEntry;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 /// A TCP server that says whom it accepted.
@@ -114,6 +115,29 @@ fn a_dual_stack_listener_is_at_both_localhosts() {
         assert!(seen.starts_with(asked) && seen.contains(V2), "{asked}: {seen}");
     }
     drop(udp);
+}
+
+/// Its mark keeps the session's IPv6 address, the session does not.
+#[test]
+fn a_dual_stack_socket_sends_from_no_address_that_is_off_the_host() {
+    let mut lab = Lab::new();
+    let outside = udp_server(&lab, In::Outside, "[::]:9111");
+    let program = lab.start(In::Session(1), PERSON, |talk| {
+        let fd = bind("udp", "[::]:9110").unwrap();
+        let to = storage(&format!("[{P6}]:9111"));
+        let tell = || sendto(fd.as_raw_fd(), b"?", &to, MsgFlags::empty());
+        talk.say(&format!("{} {:?}", local(&fd), tell()));
+        talk.wait();
+        format!("{:?}", tell())
+    });
+    assert_eq!(program.line(), format!("[::ffff:{V1}]:9110 Ok(1)"));
+    assert_eq!(outside.line(), format!("from [{V1_6}]"));
+    let cgroup = lab.cgroup(In::Session(1));
+    let without = SessionEntry { ipv6: None, ..session1() };
+    lab.hook().set_session(cgroup, &without).unwrap();
+    program.go_on();
+    assert_eq!(program.line(), "Ok(1)");
+    assert_ne!(outside.line(), format!("from [{V1_6}]"));
 }
 
 #[test]

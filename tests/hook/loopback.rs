@@ -2,7 +2,7 @@
 //! loopback rows of the hook.
 
 use crate::lab::{
-    self, In, L1, L2, Lab, PERSON, PRIVATE1, PRIVATE2, V1, V2, bind, connect, local, peer,
+    self, In, L1, L2, Lab, P6, PERSON, PRIVATE1, PRIVATE2, V1, V2, bind, connect, local, peer,
     session1, session2, socket, storage,
 };
 use crate::localhost::{address_of, ask, dial, tcp_server, udp_server};
@@ -340,4 +340,17 @@ fn nothing_leaves_from_another_sessions_loopback() {
     early.go_on();
     assert_eq!(early.line(), "EPERM");
     assert_eq!(lab.hook().counters().unwrap().foreign_source, 1);
+}
+
+/// A dual-stack socket that asked for 127.0.0.1 speaks IPv4 only, as without us,
+/// also where the hook knows its port.
+#[test]
+fn what_asked_for_localhost_does_not_speak_to_the_network() {
+    let lab = lab(own_loopback);
+    let _outside = udp_server(&lab, In::Outside, "[::]:9316");
+    let asked = lab.run(In::Session(1), PERSON, || {
+        let fd = bind("udp", "[::ffff:127.0.0.1]:0").unwrap();
+        ask(&fd, &format!("[{P6}]:9316"))
+    });
+    assert_eq!(asked, "EAFNOSUPPORT");
 }
