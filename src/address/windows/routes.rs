@@ -10,7 +10,7 @@ use crate::address::Leading;
 use crate::address::leading::{self, Route};
 use ipnet::IpNet;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::ptr;
 use windows_sys::Win32::NetworkManagement::IpHelper::{
     FreeMibTable, GetIpForwardTable2, MIB_IPFORWARD_ROW2, MIB_IPFORWARD_TABLE2,
@@ -22,17 +22,49 @@ use windows_sys::Win32::Networking::WinSock::AF_UNSPEC;
 struct Row {
     to: IpNet,
     interface: u32,
-    /// To be added to its interface's.
+    /// With its interface's, which is known by [`Standing::of`] only.
     metric: u32,
     /// It leads to this machine itself.
     loopback: bool,
 }
 
-/// Hears of changes of the routes: the table is compared with what it was.
+/// All that says where packets leave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Standing {
+    rows: Vec<Row>,
+    broadcasts: Vec<Ipv4Addr>,
+}
+
+impl Standing {
+    fn read() -> io::Result<Self> {
+        Ok(Self::of(rows()?, &adapters::list()?))
+    }
+
+    /// In an order that only a change changes.
+    fn of(mut rows: Vec<Row>, cards: &[Card]) -> Self {
+        for row in &mut rows {
+            row.metric = row.metric.saturating_add(dearer(row, cards));
+        }
+        rows.sort_unstable_by_key(|row| (row.to, row.interface, row.metric, row.loopback));
+        let mut broadcasts: Vec<_> =
+            cards.iter().flat_map(|card| card.adapter.broadcasts()).collect();
+        broadcasts.sort_unstable();
+        Self { rows, broadcasts }
+    }
+
+    fn leading(&self, interface: u32) -> Option<Vec<Leading>> {
+        let routes = self.rows.iter().map(|row| route(row, interface));
+        let nobodys = self.broadcasts.iter().copied().map(nobodys);
+        leading::leading(&routes.chain(nobodys).collect::<Vec<_>>())
+    }
+}
+
+/// Hears of changes of the routes and of what their cards cost: they are compared
+/// with what they were.
 #[derive(Debug)]
 pub struct RouteNews {
     /// As it was read last; `None`: not at all.
-    seen: Option<Vec<Row>>,
+    seen: Option<Standing>,
 }
 
 impl RouteNews {
@@ -44,7 +76,10 @@ impl RouteNews {
 
     /// Has something changed since this was asked last?
     pub fn any(&mut self) -> bool {
-        let now = rows().ok();
+        self.differs(Standing::read().ok())
+    }
+
+    fn differs(&mut self, now: Option<Standing>) -> bool {
         let any = now.is_none() || now != self.seen;
         self.seen = now;
         any
@@ -67,29 +102,27 @@ impl Addresses {
         interface: u32,
         _pool: &[(IpAddr, IpAddr)],
     ) -> Result<Option<Vec<Leading>>, ListError> {
-        let failed = |source| ListError { what: "routes", source };
-        let (rows, cards) = (rows().map_err(failed)?, adapters::list().map_err(failed)?);
-        let nobodys = cards.iter().flat_map(|card| card.adapter.broadcasts()).map(nobodys);
-        let routes = rows.iter().map(|row| route(row, interface, &cards));
-        Ok(leading::leading(&routes.chain(nobodys).collect::<Vec<_>>()))
+        let standing = Standing::read().map_err(|source| ListError { what: "routes", source })?;
+        Ok(standing.leading(interface))
     }
 }
 
-fn route(row: &Row, interface: u32, cards: &[Card]) -> Route {
+fn route(row: &Row, interface: u32) -> Route {
+    let over = row.interface == interface && !row.loopback;
+    Route { metric: row.metric, over, ..blank(row.to) }
+}
+
+/// What a route costs for its card.
+fn dearer(row: &Row, cards: &[Card]) -> u32 {
     let card = cards.iter().find(|card| card.adapter.index == row.interface);
-    let dearer = card.map_or(0, |card| match row.to {
+    card.map_or(0, |card| match row.to {
         IpNet::V4(_) => card.ipv4_metric,
         IpNet::V6(_) => card.ipv6_metric,
-    });
-    Route {
-        metric: row.metric.saturating_add(dearer),
-        over: row.interface == interface && !row.loopback,
-        ..blank(row.to)
-    }
+    })
 }
 
 /// What is sent to a directed broadcast address leaves as ever.
-fn nobodys(broadcast: std::net::Ipv4Addr) -> Route {
+fn nobodys(broadcast: Ipv4Addr) -> Route {
     blank(IpNet::from(IpAddr::V4(broadcast)))
 }
 
@@ -98,7 +131,7 @@ fn blank(to: IpNet) -> Route {
     Route { table: 0, to, metric: 0, over: false, weak: false, special: false }
 }
 
-/// Both families, in an order that only a change of them changes.
+/// Both families, each with its own metric.
 #[expect(unsafe_code, reason = "iphlpapi allocates the table")]
 fn rows() -> io::Result<Vec<Row>> {
     let mut list: *mut MIB_IPFORWARD_TABLE2 = ptr::null_mut();
@@ -106,14 +139,13 @@ fn rows() -> io::Result<Vec<Row>> {
     table::done(unsafe { GetIpForwardTable2(AF_UNSPEC, &raw mut list) })?;
     // SAFETY: the table is there, with as many rows as it says, and is freed once,
     // after the last use.
-    let mut rows: Vec<Row> = unsafe {
+    let rows: Vec<Row> = unsafe {
         let first = (&raw const (*list).Table).cast::<MIB_IPFORWARD_ROW2>();
         let all = std::slice::from_raw_parts(first, (*list).NumEntries as usize);
         let rows = all.iter().filter_map(row).collect();
         FreeMibTable(list.cast());
         rows
     };
-    rows.sort_unstable_by_key(|row| (row.to, row.interface, row.metric, row.loopback));
     Ok(rows)
 }
 
@@ -148,10 +180,8 @@ mod tests {
 
     /// As the hook's table answers.
     fn asked(rows: &[Row], cards: &[Card], to: &str) -> bool {
-        let nobodys = cards.iter().flat_map(|card| card.adapter.broadcasts()).map(nobodys);
-        let routes: Vec<_> =
-            rows.iter().map(|row| route(row, POOL, cards)).chain(nobodys).collect();
-        let (leading, to): (_, IpAddr) = (leading::leading(&routes).unwrap(), to.parse().unwrap());
+        let standing = Standing::of(rows.to_vec(), cards);
+        let (leading, to): (_, IpAddr) = (standing.leading(POOL).unwrap(), to.parse().unwrap());
         let holding = leading.iter().filter(|it| it.net.contains(&to));
         holding.max_by_key(|it| it.net.prefix_len()).is_some_and(|it| it.over)
     }
@@ -189,6 +219,24 @@ mod tests {
         assert!(asked(&rows, &cards(5, 5), "8.8.8.8"));
         assert!(!asked(&rows, &cards(25, 5), "8.8.8.8"));
         assert!(!asked(&rows, &cards(15, 5), "8.8.8.8"), "neither is better");
+    }
+
+    /// The routes are as they were: only a card has become dearer, or has got another
+    /// network's broadcast address.
+    #[test]
+    fn a_change_of_a_card_is_news() {
+        let rows = [row("0.0.0.0/0", POOL, 10, false), row("0.0.0.0/0", OTHER, 20, false)];
+        let with = |pool, metric| {
+            let cards = [card(POOL, pool, metric), card(OTHER, "10.88.0.1/16", 5)];
+            Some(Standing::of(rows.to_vec(), &cards))
+        };
+        let mut news = RouteNews::listen().unwrap();
+        let mut is_news = |pool, metric| news.differs(with(pool, metric));
+        assert!(is_news("10.77.0.1/16", 5));
+        assert!(!is_news("10.77.0.1/16", 5));
+        assert!(is_news("10.77.0.1/16", 25));
+        assert!(!is_news("10.77.0.1/16", 25));
+        assert!(is_news("10.77.0.1/24", 25));
     }
 
     #[test]
