@@ -8,8 +8,12 @@ use sessionip_hook::windows::{process, runs, wide};
 use std::os::windows::io::{AsHandle, AsRawHandle, FromRawHandle, OwnedHandle};
 use std::path::{Path, PathBuf};
 use std::ptr::{null, null_mut};
+#[cfg(target_pointer_width = "64")]
+use windows_sys::Wdk::System::Threading::{NtQueryInformationProcess, ProcessWow64Information};
 use windows_sys::Win32::Foundation::LocalFree;
 use windows_sys::Win32::Storage::FileSystem::GetFullPathNameW;
+#[cfg(target_pointer_width = "64")]
+use windows_sys::Win32::System::Diagnostics::Debug::WriteProcessMemory;
 use windows_sys::Win32::System::Threading::{
     CREATE_SUSPENDED, CreateProcessW, PROCESS_INFORMATION, STARTUPINFOW, TerminateProcess,
 };
@@ -134,6 +138,34 @@ fn programs_of_both_widths_are_asked() {
         assert_eq!(told.line, "cmd /c x.cmd", "{at}");
         assert_eq!(Path::new(told.folder.trim_end_matches('\\')), folder);
     }
+}
+
+/// Windows fills the 32-bit block as the program begins; what is said of it before
+/// that stands in the other.
+#[test]
+#[cfg(target_pointer_width = "64")]
+fn a_32_bit_program_is_asked_before_its_own_block_is_filled() {
+    let folder = Folder::new("early");
+    let folder = folder.plain();
+    let still = Still::of(&system("syswow64"), "cmd /c x.cmd", &folder);
+    let process = still.0.as_raw_handle();
+    let (mut block, empty) = (0_usize, [0_u8; 4]);
+    // SAFETY: one word is written here, and four bytes into the block of a process
+    // that never begins.
+    #[expect(unsafe_code, reason = "calls of the system")]
+    unsafe {
+        let size = size_of_val(&block) as u32;
+        let (question, to) = (ProcessWow64Information, (&raw mut block).cast());
+        assert_eq!(NtQueryInformationProcess(process, question, to, size, null_mut()), 0);
+        assert_ne!(block, 0);
+        let at = std::ptr::without_provenance(block + 0x10);
+        let (from, mut done) = (empty.as_ptr().cast(), 0);
+        let written = WriteProcessMemory(process, at, from, empty.len(), &raw mut done);
+        assert_ne!(written, 0, "{}", std::io::Error::last_os_error());
+    }
+    let told = command_of(still.0.as_handle()).expect("the other block is there");
+    assert_eq!(told.line, "cmd /c x.cmd");
+    assert_eq!(Path::new(told.folder.trim_end_matches('\\')), folder);
 }
 
 #[test]
