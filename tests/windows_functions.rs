@@ -7,6 +7,7 @@
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
+use sessionip_hook::section::NAME;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -42,6 +43,24 @@ fn every_function_is_in_the_note_with_its_callers_and_how_it_is_reached() {
         wrong.push(format!("stale: {function} is called nowhere"));
     }
     assert!(wrong.is_empty(), "{NOTE}:\n{}", wrong.join("\n"));
+}
+
+/// The name changes with what lies in the section.
+#[test]
+fn notes_call_the_section_as_the_hook_does() {
+    let (stem, _) = NAME.rsplit_once('-').unwrap();
+    let mut told = 0;
+    for note in fs::read_dir("driver-notes").unwrap() {
+        let note = note.unwrap().path();
+        let text = fs::read_to_string(&note).unwrap_or_default();
+        for (at, _) in text.match_indices(stem) {
+            let rest = &text[at..];
+            let end = rest.find(|letter| matches!(letter, '`' | ' ' | '"')).unwrap();
+            assert_eq!(&rest[..end], NAME, "{}", note.display());
+            told += 1;
+        }
+    }
+    assert!(told > 0, "no note names it");
 }
 
 #[test]

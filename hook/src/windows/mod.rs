@@ -11,6 +11,7 @@
 //! sources; the section is the same for both, made of 32-bit words.
 
 pub mod command;
+pub mod deadline;
 pub mod helper;
 pub mod inject;
 pub mod mailslot;

@@ -5,7 +5,7 @@ use crate::companion::Unhooked;
 use crate::session::SessionId;
 use sessionip_hook::decide::Program;
 use sessionip_hook::refusal::Refusal;
-use sessionip_hook::section::{Content, Runs, file_name};
+use sessionip_hook::section::{Content, Pattern, Runs, file_name, fold};
 use sessionip_hook::windows::helper::{self, Errand, Helped, is_for_helper};
 use sessionip_hook::windows::inject::{ACCESS, inject, is_protected};
 use sessionip_hook::windows::mark::{self, Offset};
@@ -28,6 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const PATIENCE_WITH_OURS: Duration = Duration::from_secs(5);
 /// How long a sweep may take: the next one goes on where it ended.
 const SWEEP: Duration = Duration::from_secs(3);
+/// What the system runs by itself.
+const PROGRAMS: [&str; 3] = [".exe", ".com", ".scr"];
 /// How far up an ancestor is looked for.
 const ANCESTORS: usize = 64;
 
@@ -138,7 +140,7 @@ impl Injector {
             Ok(process) => self.attach(pid, process.as_handle(), descent, content, PATIENCE),
             Err(_) => Injected::Refused(self.why_closed(pid)),
         };
-        let runs = near.map(|process| runs_of(pid, process)).unwrap_or_default();
+        let runs = near.map(|process| runs_of(pid, process, content)).unwrap_or_default();
         self.seen.insert(pid, Seen { made, session, runs, done });
         Some(done)
     }
@@ -151,7 +153,7 @@ impl Injector {
         content: &Content,
         patience: Duration,
     ) -> Injected {
-        if listing(content, &runs_of(pid, process)).excepted {
+        if listing(content, &runs_of(pid, process, content)).excepted {
             return Injected::Excepted;
         }
         if is_for_helper(process) {
@@ -251,10 +253,25 @@ impl Seen {
     }
 }
 
-/// What a process runs.
-fn runs_of(pid: u32, process: BorrowedHandle<'_>) -> Runs {
+/// What a process runs, as far as the lists ask for it: its memory is read for
+/// nothing but a script.
+fn runs_of(pid: u32, process: BorrowedHandle<'_>, content: &Content) -> Runs {
     let path = process::path_of(process).unwrap_or_default();
-    runs::of(pid, &String::from_utf16_lossy(&path))
+    let path = String::from_utf16_lossy(&path);
+    if content.programs.iter().any(may_be_script) {
+        runs::soon_of(pid, &path)
+    } else {
+        runs::runs(&path, None)
+    }
+}
+
+/// No interpreter is given a file of the system's own kinds.
+fn may_be_script(pattern: &Pattern) -> bool {
+    let ends = |extension: &str| {
+        let extension: Vec<u16> = extension.encode_utf16().collect();
+        pattern.text.ends_with(&fold(&extension))
+    };
+    !PROGRAMS.into_iter().any(ends)
 }
 
 /// What the lists say of a process that runs this.
@@ -307,12 +324,49 @@ impl<'a> Descent<'a> {
             if made > born {
                 return false;
             }
-            let program = listing(self.content, &runs_of(parent, process.as_handle()));
+            let program =
+                listing(self.content, &runs_of(parent, process.as_handle(), self.content));
             if program.listed && !program.excepted {
                 return true;
             }
             (child, born) = (parent, made);
         }
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Command, Stdio};
+
+    fn lists(entry: &str) -> Content {
+        let text = fold(&entry.encode_utf16().collect::<Vec<_>>());
+        let is_path = entry.contains('\\');
+        let pattern = Pattern { text, is_path, listed: true, ..Pattern::default() };
+        Content { programs: vec![pattern], ..Content::default() }
+    }
+
+    #[test]
+    fn memory_is_read_only_where_a_list_may_name_a_script() {
+        let folder = tempfile::tempdir().unwrap();
+        let script = folder.path().join("wait.cmd");
+        std::fs::write(&script, "@pause\r\n").unwrap();
+        let mut child = Command::new("cmd.exe")
+            .arg("/c")
+            .arg(&script)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let knows = |entry| runs_of(child.id(), child.as_handle(), &lists(entry)).script.is_some();
+        let known =
+            ["crm.exe", r"C:\crm\Crm.EXE", "more.com", "wait.cmd", r"C:\crm\ledger"].map(knows);
+        let unlisted = runs_of(child.id(), child.as_handle(), &Content::default()).script;
+        drop(child.stdin.take());
+        child.kill().ok();
+        child.wait().unwrap();
+        assert_eq!(known, [false, false, false, true, true]);
+        assert_eq!(unlisted, None);
     }
 }

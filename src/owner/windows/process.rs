@@ -113,7 +113,7 @@ impl Processes {
         let since = began(&handle).and_then(|time| self.clock.of_time(time));
         let station = station_of(pid)?;
         let path = self.path_of(&handle).unwrap_or_default();
-        let script = runs::script(pid, &path).map(|path| Program { path, file: (0, 0) });
+        let script = runs::script_soon(pid, &path).map(|path| Program { path, file: (0, 0) });
         let program = Program { path, file: (0, 0) };
         let runs = std::iter::once(&program).chain(&script).cloned().collect();
         let parent = parent_of(&handle).filter(|parent| *parent != pid && ancestors > 0);
