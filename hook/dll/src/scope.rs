@@ -21,6 +21,7 @@ pub(crate) fn install() {
         prepare();
         guarded(false, detour::put_in_place);
     });
+    names::look();
 }
 
 fn prepare() {

@@ -1,96 +1,70 @@
 //! Is iphlpapi there yet? Many programs never load it, and many do so late.
+//!
+//! It is looked for whenever something was loaded. The loader would tell of it
+//! (`LdrRegisterDllNotification`), but under its locks, where nothing of other modules
+//! may be called: code cannot be changed there.
 
 use super::adapters;
-use crate::detour::put_in_place;
+use crate::detour::{LastError, Original, put_in_place};
 use hook::guard::guarded;
 use hook::windows::wide;
 use std::ffi::c_void;
 use std::ptr::null_mut;
-use windows_sys::Win32::Foundation::UNICODE_STRING;
+use std::sync::atomic::{AtomicBool, Ordering};
+use windows_sys::Win32::Foundation::{HANDLE, HMODULE};
 use windows_sys::Win32::System::LibraryLoader::{
-    GET_MODULE_HANDLE_EX_FLAG_PIN, GetModuleHandleExW, GetModuleHandleW, GetProcAddress,
+    GET_MODULE_HANDLE_EX_FLAG_PIN, GetModuleHandleExW,
 };
 
-/// `LDR_DLL_NOTIFICATION_DATA`: the same for both reasons.
-#[derive(Debug)]
-#[repr(C)]
-struct News {
-    flags: u32,
-    full_name: *const UNICODE_STRING,
-    base_name: *const UNICODE_STRING,
-    base: *mut c_void,
-    size: u32,
-}
+type Load = unsafe extern "system" fn(*const u16, HANDLE, u32) -> HMODULE;
 
-/// `LDR_DLL_NOTIFICATION_REASON_LOADED`.
-const LOADED: u32 = 1;
+static LOAD: Original = Original::new();
 
-type Hear = unsafe extern "system" fn(u32, *const News, *mut c_void);
-type Listen = unsafe extern "system" fn(u32, Hear, *mut c_void, *mut *mut c_void) -> i32;
+/// Nothing is left to be done about it.
+static THERE: AtomicBool = AtomicBool::new(false);
 
 /// Has the detours of iphlpapi ready, or puts them in place when it comes.
-#[expect(unsafe_code, reason = "a call of the system")]
+#[expect(unsafe_code, reason = "code in memory is changed")]
 pub(super) fn install() {
-    // Before it is looked for: another thread may be loading it.
-    if let Some(listen) = listener() {
-        let mut cookie = null_mut();
-        // SAFETY: the function has that signature (its documentation has no header);
-        // this DLL is never unloaded, so that it may be called for as long as the
-        // process runs.
-        unsafe { listen(0, hear, null_mut(), &raw mut cookie) };
-    }
-    detour();
-}
-
-/// `LdrRegisterDllNotification`, which has no import library.
-#[expect(unsafe_code, reason = "a function is looked up")]
-fn listener() -> Option<Listen> {
-    // SAFETY: both names end in a zero; the function has that signature.
-    unsafe {
-        let module = GetModuleHandleW(wide("ntdll.dll").as_ptr());
-        if module.is_null() {
-            return None;
-        }
-        let function = GetProcAddress(module, c"LdrRegisterDllNotification".as_ptr().cast())?;
-        Some(std::mem::transmute::<unsafe extern "system" fn() -> isize, Listen>(function))
+    if detour() {
+        THERE.store(true, Ordering::Release);
+    } else {
+        // SAFETY: the detour has the signature that all of LoadLibrary's kinds call it by.
+        unsafe { LOAD.install("kernelbase.dll", c"LoadLibraryExW", load as *mut c_void) };
     }
 }
 
-/// Called by the loader under its lock, after a DLL was mapped and linked and before
-/// its own code runs.
-#[expect(unsafe_code, reason = "the loader's structs")]
-unsafe extern "system" fn hear(reason: u32, news: *const News, _: *mut c_void) {
-    if reason != LOADED || news.is_null() {
+/// Looks for it, and puts its detours in place.
+pub(super) fn look() {
+    if THERE.load(Ordering::Acquire) {
         return;
     }
-    // SAFETY: the loader's own structs, for as long as this runs.
-    let is_ours = guarded(false, || unsafe { is_ours((*news).base_name) });
-    if is_ours {
-        guarded((), detour);
-        guarded(false, put_in_place);
-    }
+    let _kept = LastError::keep();
+    guarded((), || {
+        // Nobody waits for another here: who loads in another's DllMain has the loader's
+        // lock. Two may look at once, and make each detour once.
+        if detour() {
+            put_in_place();
+            THERE.store(true, Ordering::Release);
+        }
+    });
 }
 
-/// # Safety
-/// It is null, or a name of the loader's.
-#[expect(unsafe_code, reason = "the loader's structs")]
-unsafe fn is_ours(name: *const UNICODE_STRING) -> bool {
-    if name.is_null() {
-        return false;
+#[expect(unsafe_code, reason = "it stands in for a function of the system")]
+unsafe extern "system" fn load(name: *const u16, file: HANDLE, flags: u32) -> HMODULE {
+    // SAFETY: it is called through the detour, which install() made after it stored
+    // where the function goes on; the arguments are the caller's own.
+    let module =
+        unsafe { std::mem::transmute::<*mut c_void, Load>(LOAD.pointer())(name, file, flags) };
+    if !module.is_null() {
+        look();
     }
-    // SAFETY: by the caller's word; the length is in bytes.
-    unsafe {
-        let length = usize::from((*name).Length) / size_of::<u16>();
-        let units = (0..length).map(|at| (*name).Buffer.add(at).read());
-        char::decode_utf16(units)
-            .map(|letter| letter.map_or('?', |letter| letter.to_ascii_lowercase()))
-            .eq(adapters::MODULE.chars())
-    }
+    module
 }
 
 /// If it is there. Once detoured it must not be unloaded: it would come back without.
 #[expect(unsafe_code, reason = "a call of the system")]
-fn detour() {
+fn detour() -> bool {
     let mut module = null_mut();
     let name = wide(adapters::MODULE);
     // SAFETY: the name ends in a zero; it writes one handle, which needs no closing.
@@ -100,4 +74,5 @@ fn detour() {
     if is_there {
         adapters::install();
     }
+    is_there
 }

@@ -30,6 +30,11 @@ pub(crate) fn install() {
     late::install();
 }
 
+/// What has come since, and was not seen: a load that was under way.
+pub(crate) fn look() {
+    late::look();
+}
+
 /// The session whose addresses stand for the host's here.
 fn session(tables: Tables<'_>) -> Option<Session> {
     stand_in(&caller(tables), tables.flags())
