@@ -46,8 +46,19 @@ impl<M: NetlinkSerializable + NetlinkDeserializable + Clone> Netlink<M> {
 
     /// All that is like `what`.
     pub(crate) fn list(&mut self, what: &M) -> io::Result<Vec<M>> {
+        self.pick(what, Some)
+    }
+
+    /// What is `wanted` of all that is like `what`. Nothing else is kept while the
+    /// list is read.
+    pub(crate) fn pick<T>(
+        &mut self,
+        what: &M,
+        wanted: impl Fn(M) -> Option<T>,
+    ) -> io::Result<Vec<T>> {
         for _ in 0..ATTEMPTS {
-            let (listed, whole) = self.exchange(what.clone(), NLM_F_REQUEST | NLM_F_DUMP)?;
+            let (listed, whole) =
+                self.exchange(what.clone(), NLM_F_REQUEST | NLM_F_DUMP, &wanted)?;
             if whole {
                 return Ok(listed);
             }
@@ -57,16 +68,22 @@ impl<M: NetlinkSerializable + NetlinkDeserializable + Clone> Netlink<M> {
 
     /// The answer to one question.
     pub(crate) fn ask(&mut self, what: M) -> io::Result<Vec<M>> {
-        self.exchange(what, NLM_F_REQUEST | NLM_F_ACK).map(|(answers, _)| answers)
+        self.exchange(what, NLM_F_REQUEST | NLM_F_ACK, Some).map(|(answers, _)| answers)
     }
 
     /// Makes `what` true; `flags` says how.
     pub(crate) fn change(&mut self, what: M, flags: u16) -> io::Result<()> {
-        self.exchange(what, NLM_F_REQUEST | NLM_F_ACK | flags).map(drop)
+        self.exchange(what, NLM_F_REQUEST | NLM_F_ACK | flags, Some).map(drop)
     }
 
-    /// One request and its answers; also whether nothing changed in between.
-    fn exchange(&mut self, what: M, flags: u16) -> io::Result<(Vec<M>, bool)> {
+    /// One request, and which of its answers are wanted; also whether nothing changed
+    /// in between.
+    fn exchange<T>(
+        &mut self,
+        what: M,
+        flags: u16,
+        wanted: impl Fn(M) -> Option<T>,
+    ) -> io::Result<(Vec<T>, bool)> {
         self.sequence = self.sequence.wrapping_add(1);
         let payload = NetlinkPayload::InnerMessage(what);
         let mut request = NetlinkMessage::new(NetlinkHeader::default(), payload);
@@ -93,7 +110,7 @@ impl<M: NetlinkSerializable + NetlinkDeserializable + Clone> Netlink<M> {
                 }
                 whole &= frame.header.flags & NLM_F_DUMP_INTR == 0;
                 if let NetlinkPayload::InnerMessage(answer) = frame.payload {
-                    answers.push(answer);
+                    answers.extend(wanted(answer));
                 } else if let NetlinkPayload::Error(status) = frame.payload {
                     // Without a code it is the acknowledgement.
                     return match status.code {

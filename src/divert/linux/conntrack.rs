@@ -35,16 +35,21 @@ const BY_DESTINATION: u32 = 2;
 /// inside ends. Returns how many there were.
 ///
 /// # Errors
-/// The kernel does not list them (`nf_conntrack_netlink`).
+/// The kernel does not list them (`nf_conntrack_netlink`), or kept one: the others are
+/// forgotten all the same.
 pub(super) fn forget(
     addresses: &[IpAddr],
     conversations: &[(Protocol, Pair)],
 ) -> io::Result<usize> {
     let mut netlink = Netlink::speaking(NETLINK_NETFILTER)?;
-    let mut forgotten = 0;
+    let mut outcomes = Vec::new();
     for address in addresses {
-        for tuple in with(&mut netlink, *address)? {
-            forgotten += usize::from(delete(&mut netlink, *address, tuple)?);
+        match with(&mut netlink, *address) {
+            Ok(tuples) => {
+                let deleted = tuples.into_iter().map(|it| delete(&mut netlink, *address, it));
+                outcomes.extend(deleted);
+            }
+            Err(error) => outcomes.push(Err(error)),
         }
     }
     for (protocol, Pair { local, remote }) in conversations {
@@ -64,9 +69,9 @@ pub(super) fn forget(
             ProtoTuple::DestinationPort(remote.port),
         ];
         let tuple = vec![Tuple::Ip(ends), Tuple::Proto(ports)];
-        forgotten += usize::from(delete(&mut netlink, local.address, tuple)?);
+        outcomes.push(delete(&mut netlink, local.address, tuple));
     }
-    Ok(forgotten)
+    outcomes.into_iter().try_fold(0, |sum, outcome| Ok(sum + usize::from(outcome?)))
 }
 
 /// What began from, or went to, that address. Of IPv4 the kernel sends these alone;
@@ -80,9 +85,9 @@ fn with(netlink: &mut Netlink<NetfilterMessage>, address: IpAddr) -> io::Result<
     };
     let mut tuples = Vec::new();
     for question in questions {
-        let listed = netlink.list(&message(address, question))?;
-        let listed = listed.into_iter().filter_map(original);
-        tuples.extend(listed.filter(|tuple| ends.iter().any(|end| has(tuple, end))));
+        tuples.extend(netlink.pick(&message(address, question), |listed| {
+            original(listed).filter(|tuple| ends.iter().any(|end| has(tuple, end)))
+        })?);
     }
     Ok(tuples)
 }
