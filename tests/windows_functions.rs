@@ -55,7 +55,7 @@ fn notes_call_the_section_as_the_hook_does() {
         let text = fs::read_to_string(&note).unwrap_or_default();
         for (at, _) in text.match_indices(stem) {
             let rest = &text[at..];
-            let end = rest.find(|letter| matches!(letter, '`' | ' ' | '"')).unwrap();
+            let end = rest.find(['`', ' ', '"']).unwrap();
             assert_eq!(&rest[..end], NAME, "{}", note.display());
             told += 1;
         }
