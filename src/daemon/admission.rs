@@ -109,7 +109,7 @@ impl Keeper {
     }
 
     /// Gives a session what it lacks, if there is something by now. Where that fails
-    /// it goes on with what it has.
+    /// it goes on with what it has. The packet line and the store are to be told.
     pub(super) fn complete(&mut self, id: SessionId) -> Result<(), RunError> {
         let Some(mut held) = self.sessions.get(&id).cloned() else { return Ok(()) };
         let mut added = Vec::new();
@@ -143,10 +143,8 @@ impl Keeper {
         }
         self.sessions.insert(id, held);
         if has_more {
-            self.find_again();
+            self.found = false;
         }
-        self.line.set_host(self.host())?;
-        self.save();
         Ok(())
     }
 

@@ -21,24 +21,29 @@ impl Keeper {
                 return Err(error.into());
             }
         }
+        let withheld = self.sessions_where(|held| held.ipv6_withheld);
         for id in self.sessions_where(|held| held.behind) {
             let behind = !self.catch_up(id, changed);
             if let Some(held) = self.sessions.get_mut(&id) {
                 held.behind = behind;
             }
         }
-        if !changed {
-            return Ok(());
-        }
-        self.line.set_host(self.host())?;
-        // Sessions that came while there was no address to share.
-        for id in self.sessions_where(|held| !held.lacks.is_empty()) {
-            match self.complete(id) {
-                Err(gone @ RunError::Line(_)) => return Err(gone),
-                done => warn_on("complete a session", done),
+        if changed {
+            // Sessions that came while there was no address to share.
+            for id in self.sessions_where(|held| !held.lacks.is_empty()) {
+                warn_on("complete a session", self.complete(id));
             }
+            self.save();
         }
-        self.select()
+        // Once for all of them, as each looks at everything: sockets, or flows.
+        let found = self.find_again();
+        if changed || withheld != self.sessions_where(|held| held.ipv6_withheld) {
+            self.line.set_host(self.host())?;
+        }
+        if changed {
+            self.select()?;
+        }
+        found
     }
 
     /// Gives the addresses of a session the host address that there is now; says
@@ -54,9 +59,10 @@ impl Keeper {
                 // The only ones of their kind would be taken as source, by everybody.
                 Err(_) if address.is_ipv6() => {
                     // The hook first: a bind must not be moved to one that is gone.
-                    let told = self.give_ipv6(id, false);
-                    warn_on("take off a session's address", self.addresses.take_off(address));
-                    told
+                    self.give_ipv6(id, false).map(|()| {
+                        let off = self.addresses.take_off(address);
+                        warn_on("take off a session's address", off);
+                    })
                 }
                 Err(error) => Err(error),
             };
@@ -78,8 +84,9 @@ impl Keeper {
         if address.is_ipv6() { self.give_ipv6(id, true) } else { Ok(()) }
     }
 
-    /// Has hook and packet line give a session's programs its IPv6 address, or, while
-    /// it is not on the host, treat them as those of a session that has none.
+    /// Has the hook give a session's programs its IPv6 address, or, while it is not on
+    /// the host, treat them as those of a session that has none. The packet line is
+    /// to be told as well.
     fn give_ipv6(&mut self, id: SessionId, given: bool) -> Result<(), RunError> {
         let withheld = !given;
         let Some(held) = self.sessions.get(&id).filter(|held| held.ipv6_withheld != withheld)
@@ -90,9 +97,9 @@ impl Keeper {
         self.companion.admit(&held.session, &self.entry(&held))?;
         self.sessions.insert(id, held);
         if given {
-            self.find_again();
+            self.found = false;
         }
-        Ok(self.line.set_host(self.host())?)
+        Ok(())
     }
 
     fn sessions_where(&self, is_so: impl Fn(&Held) -> bool) -> Vec<SessionId> {

@@ -58,8 +58,12 @@ pub(super) struct Keeper {
     /// Whether programs have a loopback of their session's own, as far as the hook
     /// was told.
     pub(super) loopback_on: bool,
-    /// Something could not be told to hook, line or rules: mending tells them all.
+    /// Something could not be told to hook or line: mending tells them all.
     pub(super) untold: bool,
+    /// The rules could not be laid: mending does.
+    pub(super) unselected: bool,
+    /// What listens at its session's addresses is found at all of them.
+    pub(super) found: bool,
     /// When rules and routes were last looked after; `None`: they have to be.
     pub(super) mended: Option<Instant>,
 }
@@ -73,9 +77,13 @@ impl Keeper {
             self.session_event(event)?;
         }
         self.forget_the_dead()?;
-        self.apply()?;
+        // The hook works before packets are led to a line that does not yet.
+        self.tell_hook_all()?;
         self.companion.begin()?;
-        self.find_again();
+        let found = self.companion.relieve(&self.logins).map_err(RunError::not_found);
+        self.found = found.is_ok();
+        warn_on("look for listeners from before", found);
+        self.lead()?;
         self.follow_sockets()?;
         // What met the rules of a daemon that crashed is none of our count.
         self.switch.count_anew();
@@ -193,20 +201,29 @@ impl Keeper {
         // Also how a line that hangs is found out: it does not answer.
         self.line.numbers()?;
         self.neighbours.ask(now, self.leases.upcoming(self::now(), neighbours::AHEAD));
-        self.companion.refresh_programs()?;
         self.tell_unhooked();
         self.tell_full();
+        let done = [
+            self.companion.refresh_programs().map_err(RunError::from),
+            self.follow_programs(),
+            self.follow_host_addresses(),
+            self.replace_duplicates(),
+            self.follow_sockets(),
+            self.mend(now),
+            self.follow_routes(),
+        ];
+        // Each was done, whatever became of those before.
+        done.into_iter().collect()
+    }
+
+    /// Listed files that were replaced.
+    fn follow_programs(&mut self) -> Result<(), RunError> {
         let policy = Policy::compile(&self.config, companion::standing);
         if policy != self.policy {
             self.policy = policy;
             self.line.set_policy(self.policy.clone())?;
         }
-        self.follow_host_addresses()?;
-        self.replace_duplicates()?;
-        self.follow_sockets()?;
-        let mended = self.mend(now);
-        // Whatever became of that.
-        mended.and(self.follow_routes())
+        Ok(())
     }
 
     /// Dual-stack sockets that were moved are to be found by IPv6 as well.
@@ -215,10 +232,14 @@ impl Keeper {
     }
 
     /// What listens at its session's addresses is to be found at all of them: those
-    /// that it had before a stop, and one that has come since.
-    pub(super) fn find_again(&mut self) {
-        let found = self.companion.find_again(&self.logins);
-        warn_on("have sessions' listeners found at all their addresses", found);
+    /// that it had before a stop, and one that has come since. What fails is tried
+    /// again.
+    pub(super) fn find_again(&mut self) -> Result<(), RunError> {
+        if !self.found {
+            self.companion.find_again(&self.logins).map_err(RunError::not_found)?;
+            self.found = true;
+        }
+        Ok(())
     }
 
     /// Tells of programs that run without the hook, of each once.

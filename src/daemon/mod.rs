@@ -73,6 +73,8 @@ pub enum RunError {
     NoHostAddress { adapter: String, family: Family },
     #[error("nobody tells of sockets any more: {0}")]
     NobodyTells(io::Error),
+    #[error("not every listener of a session is found at all its addresses yet")]
+    NotFound(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("cannot listen on {place}: {source}")]
     Listen { place: String, source: io::Error },
     #[error(transparent)]
@@ -114,6 +116,10 @@ pub enum RunError {
 impl RunError {
     fn listen(place: impl Display, source: io::Error) -> Self {
         Self::Listen { place: place.to_string(), source }
+    }
+
+    fn not_found(why: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::NotFound(Box::new(why))
     }
 }
 
@@ -263,6 +269,8 @@ fn assemble(
         since: keeper::now(),
         loopback_on: config.loopback.enabled,
         untold: false,
+        unselected: false,
+        found: true,
         config,
         logins,
         adapter,

@@ -21,37 +21,63 @@ const UNMENDED: Duration = Duration::from_secs(5);
 impl Keeper {
     /// Tells everybody everything. What fails is tried again by [`mend`](Self::mend).
     pub(super) fn apply(&mut self) -> Result<(), RunError> {
+        self.tell_hook_all()?;
+        self.lead()
+    }
+
+    /// The half of [`apply`](Self::apply) that is the hook's.
+    pub(super) fn tell_hook_all(&mut self) -> Result<(), RunError> {
         self.untold = true;
         self.watch.set_pool(&self.pool());
         self.tell_hook()?;
-        self.turn_loopback()?;
-        self.line.set_policy(self.policy.clone())?;
-        self.line.set_host(self.host())?;
-        self.select()?;
-        self.untold = false;
-        Ok(())
+        self.turn_loopback()
     }
 
-    /// Has led here what is to be led here now.
+    /// The other half: what packets meet.
+    pub(super) fn lead(&mut self) -> Result<(), RunError> {
+        self.line.set_policy(self.policy.clone())?;
+        self.line.set_host(self.host())?;
+        self.untold = false;
+        self.select()
+    }
+
+    /// Has led here what is to be led here now. What fails is tried again by
+    /// [`mend`](Self::mend).
     pub(super) fn select(&mut self) -> Result<(), RunError> {
         let selected = self.switch.select(&self.selection());
-        self.untold |= selected.is_err();
+        self.unselected = selected.is_err();
         Ok(selected?)
     }
 
     /// Lays again what somebody else took along: `nft flush ruleset` takes our
     /// rules, and the kernel takes routes whose source address goes.
     pub(super) fn mend(&mut self, now: Instant) -> Result<(), RunError> {
-        if !self.untold && self.mended.is_some_and(|at| now.duration_since(at) < UNMENDED) {
+        if self.mended.is_some_and(|at| now.duration_since(at) < UNMENDED) {
             return Ok(());
         }
+        self.mended = Some(now);
+        let told = self.mend_rules();
+        // Whatever became of that.
+        told.and(self.mend_addresses())
+    }
+
+    fn mend_rules(&mut self) -> Result<(), RunError> {
         if self.untold {
             self.apply()?;
-            tracing::info!("what could not be told to hook, packet line and rules is told now");
-        } else if !self.switch.holds(&self.selection())? {
-            tracing::warn!("rules of ours were gone, and are laid again: who flushed them?");
-            self.apply()?;
+        } else if self.unselected {
+            self.select()?;
+        } else {
+            if !self.switch.holds(&self.selection())? {
+                tracing::warn!("rules of ours were gone, and are laid again: who flushed them?");
+                self.select()?;
+            }
+            return Ok(());
         }
+        tracing::info!("what could not be told to hook, packet line and rules is told now");
+        Ok(())
+    }
+
+    fn mend_addresses(&mut self) -> Result<(), RunError> {
         let whole: BTreeSet<IpAddr> = self.addresses.whole()?.into_iter().collect();
         let mut failed = None;
         let held = self.sessions.values().flat_map(Held::addresses);
@@ -63,11 +89,7 @@ impl Keeper {
                 Err(error) => failed = Some(error),
             }
         }
-        if let Some(error) = failed {
-            return Err(error.into());
-        }
-        self.mended = Some(now);
-        Ok(())
+        failed.map_or(Ok(()), |error| Err(error.into()))
     }
 
     fn mend_address(&mut self, address: IpAddr) -> Result<bool, PutOnError> {

@@ -78,6 +78,23 @@ fn a_pool_whose_rules_were_refused_is_laid_a_moment_later() {
 }
 
 #[test]
+fn an_address_comes_back_while_rules_are_refused() {
+    let (world, refusal) = refusable("");
+    let ana = world.actor(1, ANA);
+    let v1 = world.address(1).to_string();
+    let said = refused_reload(&world, &refusal, "");
+    assert!(said.contains("busy for now"), "{said}");
+    let is_on = || world.host(&["ip", "route", "show", "table", "local"]).contains(&v1);
+    assert!(is_on());
+    world.host(&["ip", "route", "del", "local", &v1, "table", "local"]);
+    assert!(!is_on());
+    until("it is on again", is_on);
+    std::fs::remove_file(&refusal).unwrap();
+    until("the rules are laid", || world.log().contains("is told now"));
+    ana.end();
+}
+
+#[test]
 fn a_loopback_that_was_turned_on_or_off_while_rules_were_refused_is() {
     const ON: &str = "[loopback]\nenabled = true\nprograms = ['*']";
     let (world, refusal) = refusable("");

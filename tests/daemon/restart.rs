@@ -278,13 +278,14 @@ fn an_update_with_another_layout_loses_no_bind_and_no_listener() {
     let mut far = world.far();
     let (mut ana, mut ben) = (world.actor(1, ANA), world.actor(2, BEN));
     let (by_itself, from_afar) = serve(&world, &mut ana);
-    let v2 = world.address(2);
+    let (v2, v6) = (world.address(2), world.ipv6(1));
+    let mut visitor = world.actor(1, ANA);
     world.end(Signal::SIGKILL);
     let pins = world.directory.path().join("control/bpf");
     let current = pins.join(format!("v{}", sessionip_hook::LAYOUT));
     let other = pins.join("v0123456789abcdef");
     fs::rename(current, &other).unwrap();
-    // It binds all the time while the daemon starts.
+    // It binds all the time while the daemon starts, and what listened before is found.
     let started = AtomicBool::new(false);
     let last = std::thread::scope(|scope| {
         let binds = scope.spawn(|| {
@@ -295,8 +296,23 @@ fn an_update_with_another_layout_loses_no_bind_and_no_listener() {
             }
             port
         });
+        let visits = scope.spawn(|| {
+            let localhost = ["127.0.0.1:9000", "127.0.0.1:9001", "[::1]:9000"];
+            let mut servers: Vec<SocketAddr> = localhost.map(|it| it.parse().unwrap()).to_vec();
+            servers.push(at(v6, 9000));
+            let mut times = 0;
+            while !started.load(Ordering::Relaxed) {
+                for server in &servers {
+                    let met = visitor.meet(server).map(|met| met.who);
+                    assert_eq!(met.as_deref(), Ok("session-1"), "{server} after {times}");
+                }
+                times += 1;
+            }
+            times
+        });
         world.start();
         started.store(true, Ordering::Relaxed);
+        println!("{} visits meanwhile", visits.join().unwrap());
         binds.join().unwrap()
     });
     assert!(!other.exists());

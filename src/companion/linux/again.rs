@@ -1,6 +1,7 @@
 //! Which sockets were moved before this hook was there, or before their session
 //! had the addresses that it has?
 
+use super::sessions::by_address;
 use super::{Companion, FindError};
 use crate::owner::linux::diag::{Family, SockDiag, Socket, State, States};
 use crate::packet::Protocol;
@@ -22,7 +23,31 @@ impl Companion {
     /// # Errors
     /// It may be tried again.
     pub fn find_again(&mut self, sessions: &Sessions) -> Result<(), FindError> {
-        let holders = self.by_address()?;
+        self.search(sessions, false)
+    }
+
+    /// Ends the hooks of other layouts, which have worked until now beside this one.
+    /// What they have moved is [found](Self::find_again) before, so that it is found
+    /// all the time, and what they moved meanwhile after. Call it once, after
+    /// [`begin`](Self::begin).
+    ///
+    /// # Errors
+    /// They have ended all the same; [`find_again`](Self::find_again) tries the rest
+    /// again.
+    pub fn relieve(&mut self, sessions: &Sessions) -> Result<(), FindError> {
+        // What was bound until now, and counts as moved by no one, may be theirs.
+        let distrusts = self.pins.is_new();
+        let found = self.search(sessions, distrusts);
+        if !self.pins.has_other_layouts() {
+            return found;
+        }
+        self.pins.remove_other_layouts();
+        self.search(sessions, distrusts)
+    }
+
+    fn search(&mut self, sessions: &Sessions, distrusts: bool) -> Result<(), FindError> {
+        let known = self.sessions.all()?;
+        let holders: BTreeMap<Address, &layout::Session> = by_address(&known).collect();
         let (mut marks, mut listeners) = (Vec::new(), Vec::new());
         let mut diag = SockDiag::open()?;
         for (protocol, state) in
@@ -30,13 +55,15 @@ impl Companion {
         {
             for family in [Family::Ipv4, Family::Ipv6] {
                 for socket in diag.list(protocol, family, States::only(state), None)? {
-                    let Some(holder) = holders.get(&socket.bound.address) else { continue };
+                    let Some(holder) = holders.get(&Address::from(socket.bound.address)) else {
+                        continue;
+                    };
                     // Anybody may have taken the address while no hook was there.
                     let session = sessions.scopes.session_of(socket.cgroup);
                     if session != Some(SessionId(holder.id)) {
                         continue;
                     }
-                    let mark = mark(protocol, &socket, holder, self.distrusts);
+                    let mark = mark(protocol, &socket, holder, distrusts);
                     if protocol == Protocol::Tcp && is_dual(&socket) {
                         let address = Address::from(socket.bound.address);
                         let (port, protocol) = (mark.port, mark.protocol);
@@ -46,26 +73,15 @@ impl Companion {
                 }
             }
         }
+        if marks.is_empty() {
+            return Ok(());
+        }
         for marks in marks.chunks(AT_ONCE) {
             self.to_mark.replace(&marks.iter().copied().collect())?;
-            self.programs.find_again(&[])?;
+            self.programs.mark()?;
         }
-        self.to_mark.replace(&BTreeMap::new())?;
-        self.programs.find_again(&listeners)?;
-        self.distrusts = false;
-        Ok(())
-    }
-
-    /// Who holds which address.
-    fn by_address(&self) -> Result<BTreeMap<IpAddr, layout::Session>, FindError> {
-        let mut holders = BTreeMap::new();
-        for session in self.sessions.all()?.into_values() {
-            let ipv4 = [session.ipv4, session.loopback].map(IpAddr::from);
-            let ipv6 = [session.ipv6, session.private_ipv6].map(IpAddr::from);
-            let held = ipv4.into_iter().chain(ipv6).filter(|address| !address.is_unspecified());
-            holders.extend(held.map(|address| (address, session)));
-        }
-        Ok(holders)
+        self.programs.lead_to(&listeners)?;
+        Ok(self.to_mark.replace(&BTreeMap::new())?)
     }
 }
 

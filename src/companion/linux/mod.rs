@@ -88,9 +88,6 @@ pub struct Companion {
     to_mark: Table<u64, layout::Bound>,
     /// There was nothing to take over, and [`begin`](Self::begin) is to come.
     waits: bool,
-    /// What was bound until then, and counts as moved by no one, may have been moved by
-    /// the hook of another layout.
-    distrusts: bool,
     counters: Sums,
 }
 
@@ -168,7 +165,6 @@ impl Companion {
             moved,
             to_mark,
             waits,
-            distrusts: waits,
             counters,
         };
         let known = companion.config.value()?;

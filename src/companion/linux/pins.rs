@@ -61,6 +61,11 @@ impl Pins {
         self.current.join(format!("{LINK}{program}"))
     }
 
+    /// A daemon of another version has left a hook here.
+    pub(super) fn has_other_layouts(&self) -> bool {
+        folders(&self.directory).into_iter().any(|folder| folder != self.current)
+    }
+
     /// Ends a hook that a daemon of another version left. What cannot be
     /// removed only costs memory: its links are detached first.
     pub(super) fn remove_other_layouts(&self) {

@@ -10,7 +10,8 @@ use std::sync::atomic::Ordering;
 
 impl Companion {
     /// The sessions, their addresses and the policy are told: the hook works. One of
-    /// another layout, which a daemon before left, has done so until now.
+    /// another layout, which a daemon before left, has done so until now, and does till
+    /// it is [relieved](Self::relieve).
     ///
     /// # Errors
     /// As [`set_policy`](Self::set_policy).
@@ -21,7 +22,6 @@ impl Companion {
         {
             self.set_policy(&policy)?;
         }
-        self.pins.remove_other_layouts();
         Ok(())
     }
 

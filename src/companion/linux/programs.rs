@@ -40,8 +40,8 @@ pub(super) const ALWAYS: &[&str] = &[
     "ping",
     "ping_error",
 ];
-/// Run by [`Programs::find_dual`] and [`Programs::find_again`], and attached
-/// nowhere.
+/// Run by [`Programs::find_dual`], [`Programs::mark`] and [`Programs::lead_to`], and
+/// attached nowhere.
 pub(super) const FINDERS: &[&str] = &["find_dual_udp", "mark_tcp", "lead_to_tcp"];
 /// `isolation.sources`.
 pub(super) const SOURCES: &[&str] = &["egress"];
@@ -148,11 +148,16 @@ impl Programs {
         self.iterate("find_dual_udp")
     }
 
-    /// Has the sockets of TO_MARK marked, and then the dual-stack ones found by IPv6
-    /// again: those of UDP, and these listeners.
-    pub(super) fn find_again(&mut self, listeners: &[layout::Place]) -> Result<(), ProgramError> {
+    /// Has the sockets of TO_MARK marked, and those of UDP that are dual-stack found by
+    /// IPv6 again.
+    pub(super) fn mark(&mut self) -> Result<(), ProgramError> {
         self.iterate("mark_tcp")?;
-        self.iterate("find_dual_udp")?;
+        self.iterate("find_dual_udp")
+    }
+
+    /// Has these dual-stack listeners, which are [marked](Self::mark), found by IPv6
+    /// again.
+    pub(super) fn lead_to(&mut self, listeners: &[layout::Place]) -> Result<(), ProgramError> {
         for place in listeners {
             self.lead(place).map_err(failed("lead_to_tcp", "run"))?;
         }

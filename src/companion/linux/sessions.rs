@@ -95,20 +95,20 @@ impl Companion {
 
 /// What SESSIONS says of who holds what.
 fn holders(sessions: &BTreeMap<u64, layout::Session>) -> BTreeMap<Address, u32> {
-    let mut holders = BTreeMap::new();
-    for session in sessions.values() {
-        for ipv4 in [session.ipv4, session.loopback] {
-            if ipv4 != [0; 4] {
-                holders.insert(Address::from(IpAddr::from(ipv4)), session.id);
-            }
-        }
-        for address in [session.ipv6, session.private_ipv6] {
-            if address != Address::default() {
-                holders.insert(address, session.id);
-            }
-        }
-    }
-    holders
+    by_address(sessions).map(|(address, session)| (address, session.id)).collect()
+}
+
+/// Each address with the session that holds it.
+pub(super) fn by_address(
+    sessions: &BTreeMap<u64, layout::Session>,
+) -> impl Iterator<Item = (Address, &layout::Session)> {
+    sessions.values().flat_map(|session| {
+        let ipv4 = [session.ipv4, session.loopback].into_iter().filter(|it| *it != [0; 4]);
+        let ipv4 = ipv4.map(|octets| Address::from(IpAddr::from(octets)));
+        let ipv6 = [session.ipv6, session.private_ipv6];
+        let ipv6 = ipv6.into_iter().filter(|it| *it != Address::default());
+        ipv4.chain(ipv6).map(move |address| (address, session))
+    })
 }
 
 fn to_layout(entry: &SessionEntry) -> layout::Session {

@@ -220,6 +220,14 @@ impl Companion {
         Ok(())
     }
 
+    /// There is never a hook of another layout beside this one.
+    ///
+    /// # Errors
+    /// None.
+    pub fn relieve(&mut self, _: &Sessions) -> Result<(), TableError> {
+        Ok(())
+    }
+
     /// There is never any news of that.
     pub fn new_dual(&mut self) -> Option<NewDual> {
         None
